@@ -1,0 +1,1 @@
+"""Months and what becomes of them: the bottom layer, which knows neither gRPC nor SQL."""

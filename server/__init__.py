@@ -1,0 +1,1 @@
+"""The trackd daemon: streams of events in, each kept exactly once, questions answered."""

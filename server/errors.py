@@ -1,0 +1,65 @@
+"""Everything that can go wrong, as one tree.
+
+Each error has a machine `reason` (UPPER_SNAKE; the same word on the wire, in metrics and in logs), a message for the
+developer who caused it, and a `hint` that says what to do. The kind (the direct subclasses of TrackdError) decides how
+it is answered; server/rpc/status.py maps kinds to gRPC statuses in one table.
+"""
+
+from __future__ import annotations
+
+
+class TrackdError(Exception):
+    """Root of all errors that trackd raises on purpose."""
+
+    def __init__(
+        self, reason: str, message: str, *, hint: str = "", field: str = "", retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.hint = hint
+        self.field = field
+        self.retry_after_ms = retry_after_ms
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class Invalid(TrackdError):
+    """The request itself is at fault; sending it again unchanged fails again."""
+
+
+class Unavailable(TrackdError):
+    """Not now: overload, a full disk, a daemon that is stopping. The same request may succeed after `retry_after_ms`."""
+
+
+class Exhausted(TrackdError):
+    """A quota or limit of the operator is used up."""
+
+
+class Precondition(TrackdError):
+    """The request is well-formed and the state of the store forbids it."""
+
+
+class NotFound(TrackdError):
+    """The thing asked about does not exist."""
+
+
+class PositionOutOfRange(TrackdError):
+    """A position or cursor that is outside of what is kept."""
+
+
+class Corrupt(TrackdError):
+    """Stored data is damaged or of a format that this version does not know."""
+
+
+class StoreFailed(TrackdError):
+    """The store met an I/O error whose outcome is unknown. Nothing may be acknowledged; the daemon must restart."""
+
+
+class Internal(TrackdError):
+    """A defect of trackd."""
+
+
+class ConfigurationError(TrackdError):
+    """The operator's settings are not usable; the message lists every problem with its key."""

@@ -1,0 +1,239 @@
+"""What trackd speaks about: events, changes, batches, outcomes, questions. Frozen values that any layer may hold.
+
+Words are those of the README's glossary. Times are milliseconds since the epoch, UTC. Text is never None: "" is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from retention.month import Month
+
+
+class Action(IntEnum):
+    """What a change did to its row. The numbers are stored, and are those of the wire."""
+
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+
+
+class ChangeStatus(IntEnum):
+    """Whether a change took effect. The numbers are stored, and are those of the wire."""
+
+    SUCCESS = 1
+    FAILED = 2
+
+
+class Durability(StrEnum):
+    """What an acknowledgement promises."""
+
+    DURABLE = "durable"
+    """On disk and visible."""
+    ACCEPTED = "accepted"
+    """In the queue; lost by a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The audit part of an event. Values are JSON object texts or ""."""
+
+    table_name: str
+    row_id: str
+    action: Action
+    old_values: str = ""
+    new_values: str = ""
+    status: ChangeStatus = ChangeStatus.SUCCESS
+    rows_affected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One stored event."""
+
+    position: int
+    id: bytes
+    type: str
+    user_id: str
+    source: str
+    timestamp_ms: int
+    received_ms: int
+    session_id: str = ""
+    client_ip: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: str = ""
+    change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Validated events of one message, as parallel columns of equal length (a row an event).
+
+    Columns and not objects, because a row object an event would cost as much as writing the row. `tags` and `changes`
+    are sparse: only rows that have any. Every id is 16 bytes, every text valid and within limits.
+    """
+
+    source: str
+    received_ms: int
+    ids: Sequence[bytes]
+    types: Sequence[str]
+    user_ids: Sequence[str]
+    timestamps_ms: Sequence[int]
+    session_ids: Sequence[str]
+    client_ips: Sequence[str]
+    descriptions: Sequence[str]
+    metadata: Sequence[str]
+    tags: Mapping[int, tuple[str, ...]]
+    changes: Mapping[int, Change]
+    atomic: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Outcome(StrEnum):
+    """What became of one event. Every event ends in exactly one."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event of a batch that was not simply stored: a duplicate or a rejection with its reason."""
+
+    index: int
+    outcome: Outcome
+    reason: str = ""
+    message: str = ""
+    field: str = ""
+    retryable: bool = False
+    existing_position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of one batch. `items` holds every event that is not simply stored, ordered by index.
+
+    `first_position` and `last_position` are the lowest and highest position of the accepted events, None without any.
+    """
+
+    accepted: int
+    first_position: int | None
+    last_position: int | None
+    items: tuple[Item, ...] = ()
+
+    @property
+    def duplicate(self) -> int:
+        """How many events were stored already."""
+        return sum(item.outcome is Outcome.DUPLICATE for item in self.items)
+
+    @property
+    def rejected(self) -> int:
+        """How many events were not stored."""
+        return sum(item.outcome is Outcome.REJECTED for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One entry of the event-type registry."""
+
+    name: str
+    description: str
+    registered_ms: int
+    declared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events: every part that is set must match, a part with several values matches any of them.
+
+    `start_ms` is inclusive, `end_ms` exclusive; `after_position` exclusive, `up_to_position` inclusive.
+    """
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+    types: tuple[str, ...] = ()
+    user_ids: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    session_ids: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    after_position: int | None = None
+    up_to_position: int | None = None
+
+    def touches(self, month: Month) -> bool:
+        """Whether an event of this month can match, judged by time alone."""
+        return (self.start_ms is None or self.start_ms < month.end_ms) and (
+            self.end_ms is None or self.end_ms > month.start_ms
+        )
+
+
+class Order(StrEnum):
+    """The order of a list. Position decides between equal times, in the same direction."""
+
+    TIME_ASC = "time_asc"
+    TIME_DESC = "time_desc"
+    POSITION_ASC = "position_asc"
+    POSITION_DESC = "position_desc"
+
+    @property
+    def by_time(self) -> bool:
+        """Whether event time leads."""
+        return self in (Order.TIME_ASC, Order.TIME_DESC)
+
+    @property
+    def descending(self) -> bool:
+        """Whether the last comes first."""
+        return self in (Order.TIME_DESC, Order.POSITION_DESC)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """The place of one event in a list: a page goes on strictly behind it. Lists by position ignore the time."""
+
+    timestamp_ms: int
+    position: int
+
+
+class Dimension(StrEnum):
+    """What events are counted by."""
+
+    TYPE = "type"
+    MONTH = "month"
+    SOURCE = "source"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Events in one group; `key` holds a text per dimension asked for, in that order (months as YYYY-MM)."""
+
+    key: tuple[str, ...]
+    events: int
+
+
+class MonthState(StrEnum):
+    """Where a month is in its life."""
+
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class MonthInfo:
+    """One month of the store."""
+
+    month: Month
+    generation: int
+    state: MonthState
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `check` found wrong: where, and what."""
+
+    where: str
+    problem: str

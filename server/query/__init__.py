@@ -1,0 +1,1 @@
+"""Answering questions: planning, reader threads, page tokens."""

@@ -1,0 +1,1 @@
+"""The gRPC surface: the only package that knows grpc and protobuf."""

@@ -1,0 +1,127 @@
+"""The storage contract: what an engine promises. It speaks of events and months, never of SQL.
+
+Ownership. A store has one writer: `append`, `register_type`, `maintain` and `close` are called from one thread at a
+time. Everything else may be called from any thread. A `Reader` belongs to one thread, except for `interrupt`.
+
+Durability. When `append` returns, every event that it reports as accepted or duplicate is on disk and survives any
+crash; the head has moved. When it raises StoreFailed the outcome is unknown: acknowledge nothing, close, reopen.
+
+Order. Positions rise strictly in commit order over all months, with gaps, and are never given twice, also not after a
+crash. The head is the highest position whose whole group is durable and visible. A reader is told where to cut
+(`as_of`) and sees exactly the events with `position <= as_of`: cutting by position and not by a file's snapshot is
+what makes an answer over several months one moment.
+
+Identity. An event is (UTC month of its time, id). Its content is everything the sender set, which leaves out position,
+source and received_ms; JSON texts are compared by value (server.content).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from server.errors import TrackdError
+from server.model import (
+    Appended,
+    Batch,
+    Count,
+    Dimension,
+    Event,
+    EventFilter,
+    EventType,
+    Finding,
+    Keyset,
+    MonthInfo,
+    Order,
+)
+
+
+class Reader(ABC):
+    """Answers questions on one thread. Driver errors never leave it: they are raised as TrackdError."""
+
+    @abstractmethod
+    def list_events(
+        self, where: EventFilter, order: Order, limit: int, *, after: Keyset | None, as_of: int
+    ) -> Sequence[Event]:
+        """The first `limit` (>= 1) matching events strictly behind `after` in `order`; empty at the end.
+
+        Months outside of the time range are not opened.
+        """
+
+    @abstractmethod
+    def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
+        """Matching events by group, ordered by key; groups without events are absent.
+
+        With no dimension: one row with the total, also if it is 0.
+        """
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """From any thread: makes the question that is running raise Unavailable(reason INTERRUPTED) soon.
+
+        Does nothing to later questions; harmless when none runs.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what the reader holds. Closing twice is fine."""
+
+
+class Store(ABC):
+    """Keeps events of all months, each once."""
+
+    @property
+    @abstractmethod
+    def head(self) -> int:
+        """The highest durable and visible position; 0 for an empty store. Never falls."""
+
+    @abstractmethod
+    def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
+        """Commits the batches as one group and says what became of each, in their order.
+
+        Per event: accepted with the next position; a duplicate (same identity, same content; `existing_position` set);
+        or rejected with reason ID_CONFLICT (same identity, other content; `existing_position` set) or MONTH_LIMIT (the
+        event would open more months than allowed). Events of a group see the events before them.
+
+        An atomic batch with a rejected event stores nothing: its events that were not at fault are listed as rejected
+        with reason ATOMIC_ABORTED, retryable. Atomic batches hold events of one month only (the caller checks).
+
+        A batch that cannot be committed for a reason of its own is answered with the error in its place and stores
+        nothing of it in the month that failed; the other batches are not touched. Types and sources that are new are
+        registered. An empty batch is answered with zeros.
+
+        Raises Unavailable(DISK_FULL) if there is no room: nothing of the group is acknowledged, the store stays usable,
+        and what a resend finds stored is a duplicate. Raises StoreFailed as described above.
+        """
+
+    @abstractmethod
+    def register_type(self, name: str, description: str, now_ms: int) -> EventType:
+        """Declares a type or changes its description; durable at return. Repeating it changes nothing."""
+
+    @abstractmethod
+    def event_types(self) -> Sequence[EventType]:
+        """All registered types, by name."""
+
+    @abstractmethod
+    def sources(self) -> Sequence[str]:
+        """All sources that ever stored an event, by name."""
+
+    @abstractmethod
+    def months(self) -> Sequence[MonthInfo]:
+        """All months that have a home in this store, oldest first."""
+
+    @abstractmethod
+    def maintain(self, *, idle: bool) -> None:
+        """Does a bounded piece of upkeep (checkpoints, closing idle months). `idle`: no batch is waiting."""
+
+    @abstractmethod
+    def reader(self) -> Reader:
+        """A new reader; close it before the store."""
+
+    @abstractmethod
+    def check(self) -> Sequence[Finding]:
+        """Looks everything over and reports what is wrong; empty means sound. May take long; no writer beside it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives everything back. What was acknowledged stays. Closing twice is fine."""

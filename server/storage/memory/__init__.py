@@ -1,0 +1,1 @@
+"""The reference engine: plain dictionaries, no durability. The model that other engines are tested against."""
