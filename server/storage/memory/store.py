@@ -1,0 +1,287 @@
+"""The reference engine: the shortest code that keeps every sentence of the storage contract but durability.
+
+Other engines are compared with this one by the model tests, so it prefers being obviously right to being fast: every
+question looks at every event.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from retention.month import Month
+from server.content import same_change, same_json
+from server.errors import TrackdError, Unavailable
+from server.model import (
+    Appended,
+    Batch,
+    Count,
+    Dimension,
+    Event,
+    EventFilter,
+    EventType,
+    Finding,
+    Item,
+    Keyset,
+    MonthInfo,
+    MonthState,
+    Order,
+    Outcome,
+)
+from server.storage.contract import Reader, Store
+
+_POSITION = attrgetter("position")
+
+
+class MemoryStore(Store):
+    """Keeps everything in this process's memory and loses it with the process: nothing here is durable."""
+
+    def __init__(self, *, months_max: int = 1200) -> None:
+        self._months_max = months_max
+        self._lock = threading.Lock()
+        """Held for every look at the fields below and for every change of them; never while a question is worked on."""
+        self._last_position = 0
+        """The last one given out: also to events that were not stored in the end."""
+        self._log: list[Event] = []
+        """All events in order of position. Only ever grows."""
+        self._months: dict[Month, dict[bytes, Event]] = {}
+        """The same events by identity. A month is here once it has an event."""
+        self._types: dict[str, EventType] = {}
+        self._sources: set[str] = set()
+
+    @property
+    def head(self) -> int:
+        with self._lock:
+            return self._log[-1].position if self._log else 0
+
+    def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
+        with self._lock:
+            return [self._append_batch(batch) for batch in batches]
+
+    def register_type(self, name: str, description: str, now_ms: int) -> EventType:
+        with self._lock:
+            known = self._types.get(name)
+            since_ms = known.registered_ms if known else now_ms
+            self._types[name] = EventType(name, description, since_ms, declared=True)
+            return self._types[name]
+
+    def event_types(self) -> Sequence[EventType]:
+        with self._lock:
+            return [self._types[name] for name in sorted(self._types)]
+
+    def sources(self) -> Sequence[str]:
+        with self._lock:
+            return sorted(self._sources)
+
+    def months(self) -> Sequence[MonthInfo]:
+        with self._lock:
+            return [MonthInfo(month, 1, MonthState.OPEN) for month in sorted(self._months)]
+
+    def maintain(self, *, idle: bool) -> None:
+        """Has nothing to do."""
+
+    def reader(self) -> MemoryReader:
+        return MemoryReader(self._events_up_to)
+
+    def check(self) -> Sequence[Finding]:
+        with self._lock:
+            return list(self._findings())
+
+    def close(self) -> None:
+        """Keeps nothing open, so gives nothing back."""
+
+    def _events_up_to(self, as_of: int) -> Sequence[Event]:
+        with self._lock:
+            return self._log[: bisect_right(self._log, as_of, key=_POSITION)]
+
+    def _append_batch(self, batch: Batch) -> Appended:
+        """Works on a draft of what is new, so that a batch that is given up has changed nothing but positions."""
+        draft: dict[tuple[Month, bytes], Event] = {}
+        items: list[Item] = []
+        for index in range(len(batch)):
+            self._last_position += 1
+            event = _event_of(batch, index, self._last_position)
+            month = Month.of(event.timestamp_ms)
+            known = draft.get((month, event.id)) or self._months.get(month, {}).get(event.id)
+            if known:
+                items.append(_item_of(index, event, known))
+            elif not self._has_room_for(month, draft):
+                items.append(_month_limit(index, month, self._months_max))
+            else:
+                draft[month, event.id] = event
+        if batch.atomic and any(item.outcome is Outcome.REJECTED for item in items):
+            return _aborted(len(batch), items, {event.position for event in draft.values()})
+        self._keep(draft)
+        stored = [event.position for event in draft.values()]
+        return Appended(len(stored), min(stored, default=None), max(stored, default=None), tuple(items))
+
+    def _has_room_for(self, month: Month, draft: Mapping[tuple[Month, bytes], Event]) -> bool:
+        opened = self._months.keys() | {drafted for drafted, _ in draft}
+        return month in opened or len(opened) < self._months_max
+
+    def _keep(self, draft: Mapping[tuple[Month, bytes], Event]) -> None:
+        for (month, identifier), event in draft.items():
+            self._months.setdefault(month, {})[identifier] = event
+            self._sources.add(event.source)
+            if event.type not in self._types:
+                self._types[event.type] = EventType(event.type, "", event.received_ms, declared=False)
+            self._log.append(event)
+
+    def _findings(self) -> Iterator[Finding]:
+        positions = [event.position for event in self._log]
+        if any(one >= other for one, other in zip([0, *positions], positions, strict=False)):
+            yield Finding("log", "positions do not rise strictly from 1")
+        if positions and positions[-1] > self._last_position:
+            yield Finding("log", f"position {positions[-1]} was never given out")
+        by_identity = {(Month.of(event.timestamp_ms), event.id): event for event in self._log}
+        if len(by_identity) < len(self._log):
+            yield Finding("log", "holds an identity twice")
+        if by_identity != {(month, key): event for month, held in self._months.items() for key, event in held.items()}:
+            yield Finding("months", "hold other events than the log")
+        if not all(self._months.values()):
+            yield Finding("months", "one has no events")
+        if len(self._months) > self._months_max:
+            yield Finding("months", f"are {len(self._months)}, more than the {self._months_max} allowed")
+        if self._sources != {event.source for event in self._log}:
+            yield Finding("sources", "are not those of the events")
+        if missing := {event.type for event in self._log} - self._types.keys():
+            yield Finding("types", f"lack {sorted(missing)}")
+
+
+class MemoryReader(Reader):
+    """Goes through all events for every question."""
+
+    def __init__(self, events_up_to: Callable[[int], Sequence[Event]]) -> None:
+        self._events_up_to = events_up_to
+        self._interrupted = False
+
+    def list_events(
+        self, where: EventFilter, order: Order, limit: int, *, after: Keyset | None, as_of: int
+    ) -> Sequence[Event]:
+        def place(event: Event | Keyset) -> tuple[int, int]:
+            return (event.timestamp_ms if order.by_time else 0, event.position)
+
+        found = sorted(self._matching(where, as_of), key=place, reverse=order.descending)
+        if after and order.descending:
+            found = [event for event in found if place(event) < place(after)]
+        elif after:
+            found = [event for event in found if place(event) > place(after)]
+        return found[:limit]
+
+    def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
+        counts = Counter(tuple(_KEYS[dimension](event) for dimension in by) for event in self._matching(where, as_of))
+        if not by:
+            return [Count((), counts.total())]
+        return [Count(key, counts[key]) for key in sorted(counts)]
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Holds nothing, so gives nothing back."""
+
+    def _matching(self, where: EventFilter, as_of: int) -> Iterator[Event]:
+        # Here and not at the end of a question: an interrupt that comes between two questions is meant for neither.
+        self._interrupted = False
+        for event in self._events_up_to(as_of):
+            if self._interrupted:
+                raise Unavailable("INTERRUPTED", "the question was stopped")
+            if _matches(where, event):
+                yield event
+
+
+_KEYS: Mapping[Dimension, Callable[[Event], str]] = {
+    Dimension.TYPE: attrgetter("type"),
+    Dimension.MONTH: lambda event: str(Month.of(event.timestamp_ms)),
+    Dimension.SOURCE: attrgetter("source"),
+    Dimension.USER: attrgetter("user_id"),
+}
+
+
+def _matches(where: EventFilter, event: Event) -> bool:
+    return (
+        (where.start_ms is None or event.timestamp_ms >= where.start_ms)
+        and (where.end_ms is None or event.timestamp_ms < where.end_ms)
+        and (not where.types or event.type in where.types)
+        and (not where.user_ids or event.user_id in where.user_ids)
+        and (not where.sources or event.source in where.sources)
+        and (not where.session_ids or event.session_id in where.session_ids)
+        and (not where.tags or any(tag in where.tags for tag in event.tags))
+        and (where.after_position is None or event.position > where.after_position)
+        and (where.up_to_position is None or event.position <= where.up_to_position)
+    )
+
+
+def _event_of(batch: Batch, index: int, position: int) -> Event:
+    return Event(
+        position=position,
+        id=batch.ids[index],
+        type=batch.types[index],
+        user_id=batch.user_ids[index],
+        source=batch.source,
+        timestamp_ms=batch.timestamps_ms[index],
+        received_ms=batch.received_ms,
+        session_id=batch.session_ids[index],
+        client_ip=batch.client_ips[index],
+        description=batch.descriptions[index],
+        tags=batch.tags.get(index, ()),
+        metadata=batch.metadata[index],
+        change=batch.changes.get(index),
+    )
+
+
+def _same_content(one: Event, other: Event) -> bool:
+    """Whether a sender said the same twice: all but what the server filled in, and JSON by its value."""
+
+    def plain(event: Event) -> Event:
+        return replace(event, position=0, source="", received_ms=0, metadata="", change=None)
+
+    return (
+        plain(one) == plain(other) and same_json(one.metadata, other.metadata) and same_change(one.change, other.change)
+    )
+
+
+def _item_of(index: int, event: Event, known: Event) -> Item:
+    """The answer to an event whose identity is taken by `known`."""
+    if _same_content(event, known):
+        return Item(index, Outcome.DUPLICATE, existing_position=known.position)
+    return Item(
+        index,
+        Outcome.REJECTED,
+        reason="ID_CONFLICT",
+        message="another event of this month has this id and other content; give each event an id of its own",
+        field="id",
+        existing_position=known.position,
+    )
+
+
+def _month_limit(index: int, month: Month, months_max: int) -> Item:
+    return Item(
+        index,
+        Outcome.REJECTED,
+        reason="MONTH_LIMIT",
+        message=f"{month} is not in the store, which takes no more than {months_max} months; check the event's time",
+        field="timestamp_ms",
+    )
+
+
+def _aborted(events: int, items: Sequence[Item], drafted: set[int]) -> Appended:
+    """The answer to an atomic batch that is given up: rejections as found, everything else as aborted.
+
+    `drafted` are the positions that no event got in the end: a conflict with one of them has no existing position.
+    """
+    at_fault = {item.index: item for item in items if item.outcome is Outcome.REJECTED}
+    answers = []
+    for index in range(events):
+        item = at_fault.get(index)
+        if item is None:
+            message = "another event of this atomic batch was rejected; correct that one and send the batch again"
+            item = Item(index, Outcome.REJECTED, reason="ATOMIC_ABORTED", message=message, retryable=True)
+        elif item.existing_position in drafted:
+            item = replace(item, existing_position=None)
+        answers.append(item)
+    return Appended(0, None, None, tuple(answers))

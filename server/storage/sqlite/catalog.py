@@ -1,0 +1,163 @@
+"""catalog.db: which months there are, the registries, and what numbers may be given out.
+
+It is small, written rarely and always with fsync. Its months, types, sources and users can be rebuilt from the month
+files (see recovery); descriptions of types cannot.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import apsw
+
+from retention.month import Month
+from server.errors import StoreFailed
+from server.model import EventType, MonthState
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+
+CACHE_BYTES = 4 * 1024 * 1024
+WAL_PAGES_MAX = 2_000
+"""The catalog's WAL is folded back above 8 MiB."""
+
+
+class Catalog:
+    """The catalog of an open store; used by the writer only."""
+
+    def __init__(self, path: Path, *, wal_bytes_max: int) -> None:
+        self._path = path
+        fresh = not path.exists()
+        self._connection = sqlite.open_writer(path, cache_bytes=CACHE_BYTES, wal_bytes_max=wal_bytes_max, create=True)
+        with sqlite.translated(path):
+            if fresh or not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
+                about: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
+                schema.create(self._connection, schema.CATALOG, about)
+            about = schema.read_about(self._connection, path)
+            self.store_id = str(about["store"])
+            self._fence = self._connection.execute(
+                "UPDATE about SET value = value + 1 WHERE key = 'fence' RETURNING value"
+            ).get
+
+    def close(self) -> None:
+        """Closes the file; whatever was written stays."""
+        with sqlite.translated(self._path):
+            self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Folds the write-ahead log back into the file."""
+        with sqlite.translated(self._path):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    # Months
+
+    def months(self) -> list[tuple[Month, int, MonthState]]:
+        """All months with their current generation, oldest first."""
+        with sqlite.translated(self._path):
+            rows = self._connection.execute("SELECT month, generation, state FROM months ORDER BY month").fetchall()
+        return [(Month.parse(month), generation, MonthState(state)) for month, generation, state in rows]
+
+    def set_generation(self, month: Month, generation: int, state: MonthState) -> None:
+        """Makes a generation the current one of its month: the commit is the swap."""
+        with sqlite.translated(self._path), self._owned():
+            self._connection.execute(
+                "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE SET generation = excluded.generation, "
+                "state = excluded.state",
+                (str(month), generation, state.value),
+            )
+
+    # Numbers
+
+    def reserved(self, name: str) -> int:
+        """The first number of this kind that was never reserved; 1 at first."""
+        with sqlite.translated(self._path):
+            return self._connection.execute("SELECT next FROM reserved WHERE name = ?", (name,)).get or 1
+
+    def reserve(self, name: str, next_number: int) -> None:
+        """From now on, after any restart, numbers of this kind start at `next_number`."""
+        with sqlite.translated(self._path), self._owned():
+            self._connection.execute(
+                "INSERT INTO reserved VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET next = excluded.next",
+                (name, next_number),
+            )
+
+    # Registries
+
+    def types(self) -> dict[int, EventType]:
+        """The event-type registry by key."""
+        with sqlite.translated(self._path):
+            rows = self._connection.execute("SELECT key, name, description, registered_ms, declared FROM types")
+            return {key: EventType(name, about, at, bool(declared)) for key, name, about, at, declared in rows}
+
+    def put_type(self, key: int, entry: EventType) -> None:
+        """Adds or replaces one entry of the registry."""
+        with sqlite.translated(self._path), self._owned():
+            self._connection.execute(
+                "INSERT INTO types VALUES (?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET description = "
+                "excluded.description, declared = excluded.declared",
+                (key, entry.name, entry.description, entry.registered_ms, entry.declared),
+            )
+
+    def sources(self) -> dict[int, str]:
+        """The sources by key."""
+        with sqlite.translated(self._path):
+            return dict(self._connection.execute("SELECT key, name FROM sources").fetchall())
+
+    def put_source(self, key: int, name: str) -> None:
+        """Adds a source."""
+        with sqlite.translated(self._path), self._owned():
+            self._connection.execute("INSERT INTO sources VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name))
+
+    # The dictionary of users
+
+    def user_keys(self, names: Iterable[str]) -> dict[str, int]:
+        """The keys of those names that the catalog knows."""
+        wanted = list(names)
+        found: dict[str, int] = {}
+        with sqlite.translated(self._path):
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                marks = ",".join("?" * len(part))
+                found.update(
+                    self._connection.execute(f"SELECT name, key FROM users WHERE name IN ({marks})", part)  # noqa: S608
+                )
+        return found
+
+    @property
+    def users_complete(self) -> int:
+        """Every user key below this is in the catalog; those from here on may only be in months."""
+        with sqlite.translated(self._path):
+            return int(self._connection.execute("SELECT value FROM about WHERE key = 'users_complete'").get)
+
+    def put_users(self, keys: Mapping[str, int], complete: int) -> None:
+        """Adds users (name -> key); the catalog now knows every key below `complete`."""
+        with sqlite.translated(self._path), self._owned():
+            flat: list[object] = []
+            for name, key in keys.items():
+                flat += (key, name)
+            sqlite.insert_rows(self._connection, "users", 2, flat, suffix=" ON CONFLICT DO NOTHING")
+            self._connection.execute("UPDATE about SET value = ? WHERE key = 'users_complete'", (complete,))
+
+    def _owned(self) -> _Owned:
+        return _Owned(self._connection, self._fence)
+
+
+class _Owned:
+    """A transaction that commits only while we are the last opener: a process that lost its directory cannot write."""
+
+    def __init__(self, connection: apsw.Connection, fence: int) -> None:
+        self._connection = connection
+        self._fence = fence
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        if self._connection.execute("SELECT value FROM about WHERE key = 'fence'").get != self._fence:
+            self._connection.execute("ROLLBACK")
+            raise StoreFailed("FENCED", "another trackd took over this data directory", hint="stop this one")
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")

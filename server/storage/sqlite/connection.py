@@ -1,0 +1,123 @@
+"""SQLite connections as this engine wants them, and the one table that turns driver errors into trackd's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from server.errors import Corrupt, Internal, StoreFailed, TrackdError, Unavailable
+
+SQLITE_FLOOR = 3_053_000
+"""Before 3.53 a WAL that is reset while it is checkpointed can lose frames."""
+
+BUSY_TIMEOUT_MS = 5_000
+"""We are the only writer; whoever else holds a lock is a person with a tool, and gets this long to let go."""
+
+
+def open_writer(path: Path, *, cache_bytes: int, wal_bytes_max: int, create: bool = False) -> apsw.Connection:
+    """The connection that writes: WAL, and a commit returns only after fsync (synchronous=FULL).
+
+    Checkpoints never come by themselves: the writer decides when (sqlite.org/wal.html, "Automatic Checkpoint").
+    """
+    if apsw.SQLITE_VERSION_NUMBER < SQLITE_FLOOR:
+        raise Internal("SQLITE_TOO_OLD", f"SQLite {apsw.sqlite_lib_version()} is too old", hint="install a newer apsw")
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    with translated(path):
+        connection = apsw.Connection(str(path), flags=flags)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "full")
+        connection.pragma("wal_autocheckpoint", 0)
+        connection.pragma("journal_size_limit", wal_bytes_max)
+        _common(connection, cache_bytes)
+        return connection
+
+
+def open_reader(path: Path, *, cache_bytes: int) -> apsw.Connection:
+    """A connection that only reads and, when it is closed last, leaves the checkpoint to the writer."""
+    with translated(path):
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.pragma("query_only", True)
+        _common(connection, cache_bytes)
+        return connection
+
+
+def _common(connection: apsw.Connection, cache_bytes: int) -> None:
+    connection.pragma("cache_size", -max(64, cache_bytes // 1024))
+    connection.pragma("temp_store", "memory")
+    connection.pragma("trusted_schema", False)
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+
+
+@contextmanager
+def translated(path: Path | None = None) -> Iterator[None]:
+    """Raises trackd's errors for the driver's. No apsw exception leaves this package."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise translate(error, path) from error
+
+
+def translate(error: apsw.Error, path: Path | None = None) -> TrackdError:
+    """The one mapping of driver errors. Result codes: sqlite.org/rescode.html."""
+    where = f"{path.name}: " if path else ""
+    if isinstance(error, apsw.InterruptError):
+        return Unavailable("INTERRUPTED", "the question was stopped", hint="give it a later deadline or ask for less")
+    if isinstance(error, apsw.FullError):
+        return disk_full()
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Unavailable(
+            "FILE_LOCKED",
+            f"{where}another program holds a lock on the file",
+            hint="do not write to the data directory with other tools",
+            retry_after_ms=1_000,
+        )
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return Corrupt("FILE_DAMAGED", f"{where}{error}", hint="run `trackd check`; restore this file from a backup")
+    if isinstance(error, apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError | apsw.NoMemError | apsw.PermissionsError):
+        return StoreFailed("STORAGE_IO", f"{where}{error}", hint="look at the disk and the kernel log; then restart")
+    return Internal("SQLITE_ERROR", f"{where}{type(error).__name__}: {error}")
+
+
+def disk_full() -> Unavailable:
+    """There is no room for more events."""
+    return Unavailable(
+        "DISK_FULL", "the disk of the data directory is full", hint="free some room; writes go on by themselves", retry_after_ms=5_000
+    )
+
+
+def insert_rows(connection: apsw.Connection, into: str, columns: int, values: list[object], *, suffix: str = "") -> None:
+    """`INSERT INTO {into} VALUES (...), (...)` for a flat list of bindings, in as few steps as possible.
+
+    Many rows a statement, because the driver gives up and retakes the interpreter lock around every step, which next to
+    a busy event loop can cost more than the row. The row counts are a fixed ladder, so that every statement is found in
+    the driver's cache; that ignores texts of 16,384 bytes and more.
+    """
+    total = len(values) // columns
+    row = 0
+    for size in _LADDER:
+        while total - row >= size:
+            sql = _statement(into, columns, size, suffix)
+            if size == total:
+                connection.execute(sql, values)
+            else:
+                connection.execute(sql, values[row * columns : (row + size) * columns])
+            row += size
+
+
+_LADDER = (400, 100, 25, 5, 1)
+_statements: dict[tuple[str, int, int, str], str] = {}
+
+
+def _statement(into: str, columns: int, rows: int, suffix: str) -> str:
+    key = (into, columns, rows, suffix)
+    sql = _statements.get(key)
+    if sql is None:
+        one = "(" + ",".join("?" * columns) + ")"
+        sql = _statements[key] = f"INSERT INTO {into} VALUES {','.join([one] * rows)}{suffix}"
+    return sql

@@ -1,0 +1,104 @@
+"""Where files lie in the data directory, and how directories are made durable.
+
+    DATA/LOCK  DATA/catalog.db  DATA/months/2025-11/g0001/events.db
+
+A generation is the n-th file that a month lives in. A path is never used twice: WAL frames are not tied to an inode, so
+a new file under the name of one whose `-wal` is still alive would be read back as the old rows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from retention.month import Month
+from server.errors import Precondition
+
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_GENERATION = re.compile(r"g(\d{4,})")
+
+
+class Layout:
+    """The paths of one data directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.catalog = root / "catalog.db"
+        self.months = root / "months"
+
+    def create(self) -> None:
+        """Makes the directory and its fixed parts, durably."""
+        self.months.mkdir(parents=True, exist_ok=True)
+        for directory in (self.months, self.root, self.root.resolve().parent):
+            sync_directory(directory)
+
+    def generation(self, month: Month, generation: int) -> Path:
+        """The directory of one generation of a month."""
+        return self.months / str(month) / f"g{generation:04d}"
+
+    def events(self, month: Month, generation: int) -> Path:
+        """The file with the truth of one generation of a month."""
+        return self.generation(month, generation) / "events.db"
+
+    def create_generation(self, month: Month, generation: int) -> Path:
+        """Makes the directory for a generation, durably; FileExistsError if that path was ever used."""
+        directory = self.generation(month, generation)
+        directory.parent.mkdir(exist_ok=True)
+        directory.mkdir()
+        sync_directory(directory.parent)
+        sync_directory(self.months)
+        return directory
+
+    def remove_generation(self, month: Month, generation: int) -> None:
+        """Removes a generation that holds no events."""
+        shutil.rmtree(self.generation(month, generation))
+        sync_directory(self.generation(month, generation).parent)
+
+    def found(self) -> Iterator[tuple[Month, int]]:
+        """Every generation directory there is, whatever the catalog says; oldest first."""
+        for directory in sorted(self.months.iterdir()):
+            if _MONTH.fullmatch(directory.name):
+                for inner in sorted(directory.iterdir()):
+                    if match := _GENERATION.fullmatch(inner.name):
+                        yield Month.parse(directory.name), int(match[1])
+
+    def free_bytes(self) -> int:
+        """Room left on the file system for this process."""
+        room = os.statvfs(self.root)
+        return room.f_bavail * room.f_frsize
+
+
+class DirectoryLock:
+    """Holds DATA/LOCK for as long as this process uses the directory; the kernel lets go when the process dies."""
+
+    def __init__(self, root: Path) -> None:
+        self._descriptor = os.open(root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise Precondition(
+                "DATA_IN_USE",
+                f"{root} is in use by another trackd (process {holder or 'unknown'})",
+                hint="one daemon a directory: stop the other one, or choose another --data",
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Lets go."""
+        os.close(self._descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the entries of a directory durable: a new file survives a crash only after this (fsync(2))."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

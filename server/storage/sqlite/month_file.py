@@ -1,0 +1,288 @@
+"""One open month file, as the writer holds it: rows go in, duplicates are told apart, one commit makes them durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from pathlib import Path
+
+import apsw
+import orjson
+from pyroaring import BitMap
+
+from retention.month import Month
+from server import content
+from server.model import Action, Batch, Change, ChangeStatus, Item, Outcome
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+
+_COLUMNS = len(schema.EVENT_COLUMNS)
+_ROWS_AT_ONCE = 400
+_ON_CONFLICT = " ON CONFLICT(id) DO NOTHING"
+"""Not INSERT OR IGNORE: that one also swallows violations of NOT NULL and of the position's uniqueness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A batch's texts as dictionary keys: a column of types and one of users, and the source."""
+
+    types: Sequence[int]
+    users: Sequence[int]
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The rows of one batch that go into one month. Row i of the batch has position `base + i`, whatever its month."""
+
+    number: int
+    """Which batch of the group."""
+    batch: Batch
+    keys: Keys
+    base: int
+    rows: Sequence[int] | None
+    """Row numbers, rising; None: all of them."""
+
+    def __len__(self) -> int:
+        return len(self.batch) if self.rows is None else len(self.rows)
+
+    def row_numbers(self) -> Sequence[int]:
+        """The rows of the batch that this slice holds."""
+        return range(len(self.batch)) if self.rows is None else self.rows
+
+    def values(self) -> Iterator[tuple[object, ...]]:
+        """The rows as the table of events takes them."""
+        batch, keys = self.batch, self.keys
+        tags: Iterable[str] = repeat("")
+        if batch.tags:
+            texts = {row: orjson.dumps(value).decode() for row, value in batch.tags.items()}
+            tags = [texts.get(row, "") for row in range(len(batch))]
+        columns = (
+            range(self.base, self.base + len(batch)),
+            batch.ids,
+            keys.types,
+            keys.users,
+            repeat(keys.source),
+            batch.timestamps_ms,
+            repeat(batch.received_ms),
+            batch.session_ids,
+            batch.client_ips,
+            batch.descriptions,
+            tags,
+            batch.metadata,
+        )
+        rows = zip(*columns, strict=False)
+        if self.rows is None:
+            return rows
+        whole = list(rows)
+        return iter([whole[row] for row in self.rows])
+
+
+class MonthFile:
+    """A month that is open for writing. Not thread-safe; the store's writer owns it."""
+
+    def __init__(self, path: Path, month: Month, *, cache_bytes: int, wal_bytes_max: int) -> None:
+        self.month = month
+        self.path = path
+        self.wal_pages = 0
+        self._connection = sqlite.open_writer(path, cache_bytes=cache_bytes, wal_bytes_max=wal_bytes_max)
+        self._events = schema.events_table(month)
+        self._changes = schema.changes_table(month)
+        self._fresh_users: BitMap = BitMap()
+        with sqlite.translated(path):
+            schema.read_about(self._connection, path)
+            self._connection.set_wal_hook(self._count_wal_pages)
+            self._users = BitMap(key for (key,) in self._connection.execute("SELECT key FROM users"))
+            self._types: set[int] = {key for (key,) in self._connection.execute("SELECT key FROM types")}
+            self._sources: set[int] = {key for (key,) in self._connection.execute("SELECT key FROM sources")}
+
+    def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    # One group: begin, append..., commit
+
+    def begin(self) -> None:
+        """Starts this month's transaction of the group."""
+        with sqlite.translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+
+    def append(self, slices: Sequence[Slice]) -> dict[int, list[Item]]:
+        """Inserts the rows of partial batches; per batch number the items that are duplicates or conflicts."""
+        with sqlite.translated(self.path):
+            self._write_dictionary(slices)
+            before = self._connection.total_changes()
+            rows = chain.from_iterable(part.values() for part in slices)
+            while flat := list(chain.from_iterable(islice(rows, _ROWS_AT_ONCE))):
+                sqlite.insert_rows(self._connection, self._events, _COLUMNS, flat, suffix=_ON_CONFLICT)
+            missing: set[int] = set()
+            expected = sum(map(len, slices))
+            if self._connection.total_changes() - before != expected:
+                missing = self._missing(slices)
+            self._write_changes(slices, missing)
+            return {part.number: self._classify(part, missing) for part in slices} if missing else {}
+
+    def append_atomic(self, part: Slice) -> list[Item]:
+        """Inserts one atomic batch whole, or, if it has a conflict, nothing of it."""
+        with sqlite.translated(self.path):
+            self._connection.execute("SAVEPOINT atomic_batch")
+        items = self.append([part]).get(part.number, [])
+        conflict = any(item.outcome is Outcome.REJECTED for item in items)
+        with sqlite.translated(self.path):
+            if conflict:
+                # The dictionary rows go with it; the key sets only learn of them at commit, so forget those as well.
+                self._connection.execute("ROLLBACK TO atomic_batch")
+                self._forget_uncommitted()
+            self._connection.execute("RELEASE atomic_batch")
+        return items
+
+    def commit(self) -> None:
+        """Makes the transaction durable: returns after fsync."""
+        with sqlite.translated(self.path):
+            self._connection.execute("COMMIT")
+        self._users |= self._fresh_users
+        self._fresh_users = BitMap()
+
+    def rollback(self) -> None:
+        """Undoes the transaction, if one is under way."""
+        with sqlite.translated(self.path):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._forget_uncommitted()
+
+    def _forget_uncommitted(self) -> None:
+        self._fresh_users = BitMap(key for (key,) in self._connection.execute("SELECT key FROM users")) - self._users
+        self._types = {key for (key,) in self._connection.execute("SELECT key FROM types")}
+        self._sources = {key for (key,) in self._connection.execute("SELECT key FROM sources")}
+
+    # Upkeep
+
+    def checkpoint(self, mode: int) -> None:
+        """Folds the write-ahead log back into the file (sqlite.org/c3ref/wal_checkpoint_v2.html)."""
+        with sqlite.translated(self.path):
+            try:
+                logged, folded = self._connection.wal_checkpoint(mode=mode)
+            except apsw.BusyError:
+                return  # a reader is in the way; the next round gets it
+            if logged == folded:
+                self.wal_pages = 0
+
+    def close(self) -> None:
+        """Closes the file."""
+        with sqlite.translated(self.path):
+            self._connection.close()
+
+    # Dictionary rows and changes
+
+    def _write_dictionary(self, slices: Sequence[Slice]) -> None:
+        users: dict[int, str] = {}
+        for part in slices:
+            batch, keys = part.batch, part.keys
+            new = BitMap(keys.users) - self._users - self._fresh_users
+            if new:
+                rows = part.row_numbers()
+                named = {keys.users[row]: batch.user_ids[row] for row in rows}
+                users.update((key, named[key]) for key in new if key in named)
+                self._fresh_users |= BitMap(users)
+            if new_types := set(keys.types) - self._types:
+                names = dict(zip(keys.types, batch.types, strict=True))
+                self._put("types", {key: names[key] for key in new_types})
+                self._types |= new_types
+            if keys.source not in self._sources:
+                self._put("sources", {keys.source: batch.source})
+                self._sources.add(keys.source)
+        self._put("users", users)
+
+    def _put(self, table: str, names: Mapping[int, str]) -> None:
+        if names:
+            flat: list[object] = list(chain.from_iterable(names.items()))
+            sqlite.insert_rows(self._connection, table, 2, flat, suffix=" ON CONFLICT(key) DO NOTHING")
+
+    def _write_changes(self, slices: Sequence[Slice], missing: set[int]) -> None:
+        flat: list[object] = []
+        for part in slices:
+            if part.batch.changes:
+                wanted = None if part.rows is None else set(part.rows)
+                for row, change in part.batch.changes.items():
+                    position = part.base + row
+                    if position not in missing and (wanted is None or row in wanted):
+                        flat += (
+                            position,
+                            change.table_name,
+                            change.row_id,
+                            int(change.action),
+                            change.old_values,
+                            change.new_values,
+                            int(change.status),
+                            change.rows_affected,
+                        )
+        sqlite.insert_rows(self._connection, self._changes, len(schema.CHANGE_COLUMNS), flat)
+
+    # Duplicates and conflicts
+
+    def _missing(self, slices: Sequence[Slice]) -> set[int]:
+        """The positions that were not inserted because their id is there already."""
+        first, last = slices[0].base, slices[-1].base + len(slices[-1].batch)
+        stored = self._connection.execute(
+            f"SELECT position FROM {self._events} WHERE position >= ? AND position < ?", (first, last)
+        )
+        return {part.base + row for part in slices for row in part.row_numbers()} - {place for (place,) in stored}
+
+    def _classify(self, part: Slice, missing: set[int]) -> list[Item]:
+        items = []
+        rows = [row for row in part.row_numbers() if part.base + row in missing]
+        wanted = frozenset(rows)
+        offered = {
+            row: value for row, value in zip(part.row_numbers(), part.values(), strict=True) if row in wanted
+        }
+        for row in rows:
+            stored = self._connection.execute(f"SELECT * FROM {self._events} WHERE id = ?", (part.batch.ids[row],)).get
+            position = stored[0]
+            if _same_row(stored, offered[row]) and content.same_change(
+                self._change(position), part.batch.changes.get(row)
+            ):
+                items.append(Item(row, Outcome.DUPLICATE, existing_position=position))
+            else:
+                items.append(conflict(row, position))
+        return items
+
+    def _change(self, position: int) -> Change | None:
+        row = self._connection.execute(f"SELECT * FROM {self._changes} WHERE position = ?", (position,)).get
+        return change_of(row) if row else None
+
+
+def _same_row(stored: Sequence[object], offered: Sequence[object]) -> bool:
+    """Whether two rows of events have the same content: all but position, source and received_ms; JSON by value."""
+    return (
+        stored[1:4] == offered[1:4]
+        and stored[5] == offered[5]
+        and stored[7:11] == offered[7:11]
+        and content.same_json(str(stored[11]), str(offered[11]))
+    )
+
+
+def change_of(row: Sequence[object]) -> Change:
+    """A row of changes as a Change."""
+    _position, table_name, row_id, action, old_values, new_values, status, rows_affected = row
+    return Change(
+        str(table_name),
+        str(row_id),
+        Action(action),
+        str(old_values),
+        str(new_values),
+        ChangeStatus(status),
+        rows_affected,  # type: ignore[arg-type]  # an INTEGER column
+    )
+
+
+def conflict(row: int, position: int) -> Item:
+    """The rejection of an event whose id is taken by another."""
+    return Item(
+        row,
+        Outcome.REJECTED,
+        "ID_CONFLICT",
+        "another event of this month has the same id and other content; give each event an id of its own",
+        "id",
+        existing_position=position,
+    )

@@ -1,0 +1,101 @@
+"""The SQL of questions about one month. Every value is bound; only names of our own tables are put into the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import apsw
+
+from retention.month import Month
+from server.model import Dimension, EventFilter, Keyset, Order
+from server.storage.sqlite.schema import changes_table, events_table
+
+_DICTIONARIES = {Dimension.TYPE: "types", Dimension.SOURCE: "sources", Dimension.USER: "users"}
+_KEY_COLUMNS = {Dimension.TYPE: "type", Dimension.SOURCE: "source", Dimension.USER: "user"}
+
+Bindings: TypeAlias = "list[apsw.SQLiteValue]"
+
+
+def page(
+    month: Month, where: EventFilter, order: Order, limit: int, after: Keyset | None, as_of: int
+) -> tuple[str, Bindings]:
+    """One page of a month's events, each with its change: the columns of events, names for keys, then of changes.
+
+    The inner statement sorts positions only, so that the wide columns are fetched for the rows of the page alone.
+    """
+    conditions, bindings = _conditions(where, as_of)
+    beyond = "<" if order.descending else ">"
+    if after is not None and order.by_time:
+        conditions.append(f"(timestamp_ms, position) {beyond} (?, ?)")
+        bindings += (after.timestamp_ms, after.position)
+    elif after is not None:
+        conditions.append(f"position {beyond} ?")
+        bindings.append(after.position)
+    direction = "DESC" if order.descending else "ASC"
+    keys = ("timestamp_ms", "position") if order.by_time else ("position",)
+    inner = ", ".join(f"{key} {direction}" for key in keys)
+    outer = ", ".join(f"e.{key} {direction}" for key in keys)
+    events = events_table(month)
+    sql = (
+        "SELECT e.position, e.id, t.name, u.name, s.name, e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, "
+        "e.description, e.tags, e.metadata, c.* "
+        f"FROM {events} e JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user "
+        f"JOIN sources s ON s.key = e.source LEFT JOIN {changes_table(month)} c ON c.position = e.position "
+        f"WHERE e.position IN (SELECT position FROM {events} WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {inner} LIMIT ?) ORDER BY {outer}"
+    )
+    return sql, [*bindings, limit]
+
+
+def count(month: Month, where: EventFilter, by: Sequence[Dimension], as_of: int) -> tuple[str, Bindings]:
+    """Counts of a month's events: a name per dimension (type, source, user), then the number."""
+    conditions, bindings = _conditions(where, as_of)
+    columns = [_KEY_COLUMNS[dimension] for dimension in by]
+    grouped = f"SELECT {', '.join([*columns, 'count(*) AS events'])} FROM {events_table(month)} WHERE " + " AND ".join(
+        conditions
+    )
+    if not columns:
+        return grouped, bindings
+    grouped += f" GROUP BY {', '.join(columns)}"
+    joins = " ".join(
+        f"JOIN {_DICTIONARIES[dimension]} d{place} ON d{place}.key = g.{_KEY_COLUMNS[dimension]}"
+        for place, dimension in enumerate(by)
+    )
+    names = ", ".join(f"d{place}.name" for place in range(len(by)))
+    return f"SELECT {names}, g.events FROM ({grouped}) g {joins}", bindings
+
+
+def _conditions(where: EventFilter, as_of: int) -> tuple[list[str], Bindings]:
+    cut = as_of if where.up_to_position is None else min(as_of, where.up_to_position)
+    conditions = ["position <= ?"]
+    bindings: Bindings = [cut]
+    for value, condition in (
+        (where.after_position, "position > ?"),
+        (where.start_ms, "timestamp_ms >= ?"),
+        (where.end_ms, "timestamp_ms < ?"),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            bindings.append(value)
+    for names, column, table in (
+        (where.types, "type", "types"),
+        (where.user_ids, "user", "users"),
+        (where.sources, "source", "sources"),
+    ):
+        if names:
+            conditions.append(f"{column} IN (SELECT key FROM {table} WHERE name IN ({_marks(names)}))")
+            bindings += names
+    if where.session_ids:
+        conditions.append(f"session_id IN ({_marks(where.session_ids)})")
+        bindings += where.session_ids
+    if where.tags:
+        conditions.append(
+            f"tags <> '' AND EXISTS (SELECT 1 FROM json_each(tags) WHERE json_each.value IN ({_marks(where.tags)}))"
+        )
+        bindings += where.tags
+    return conditions, bindings
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

@@ -1,0 +1,121 @@
+"""Start-up: what the directory holds is compared with what the catalog says, and the catalog is put right.
+
+The months are the truth. Nothing that holds events is ever removed here; a file that cannot be read makes its month
+damaged, alone, and the rest serves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from retention.month import Month
+from server.errors import Corrupt, TrackdError
+from server.model import EventType, MonthInfo, MonthState
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+from server.storage.sqlite.catalog import Catalog
+from server.storage.sqlite.layout import Layout
+from server.storage.sqlite.numbers import Counter, UserKeys
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What the store starts from."""
+
+    head: int = 0
+    months: dict[Month, MonthInfo] = field(default_factory=dict)
+    damaged: dict[Month, TrackdError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What one month file says."""
+
+    rows: bool
+    last_position: int
+    users: list[tuple[int, str]]
+    types: list[tuple[int, str]]
+    sources: list[tuple[int, str]]
+
+
+def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKeys) -> Recovered:
+    """Looks at every month, adopts or removes what the catalog does not name, and finds the head."""
+    result = Recovered()
+    named = {month: (generation, state) for month, generation, state in catalog.months()}
+    complete = catalog.users_complete
+    rebuilding = not named
+    for month, generation in sorted(layout.found(), reverse=True):
+        if month not in named:
+            _adopt_or_remove(layout, catalog, named, month, generation)
+    types, sources = catalog.types(), catalog.sources()
+    for month, (generation, state) in sorted(named.items()):
+        result.months[month] = MonthInfo(month, generation, state)
+        try:
+            survey = _survey(layout, month, generation, users_from=complete)
+        except (Corrupt, OSError) as error:
+            problem = error if isinstance(error, TrackdError) else Corrupt("FILE_DAMAGED", str(error))
+            if problem.reason == "FORMAT_TOO_NEW":
+                raise problem from error
+            log.error("month_damaged", month=str(month), generation=generation, problem=str(problem))
+            result.damaged[month] = problem
+            continue
+        result.head = max(result.head, survey.last_position)
+        users.adopt(survey.users)
+        for key, name in survey.types:
+            if key not in types:
+                types[key] = EventType(name, "", month.start_ms, declared=False)
+                catalog.put_type(key, types[key])
+        for key, name in survey.sources:
+            if key not in sources:
+                sources[key] = name
+                catalog.put_source(key, name)
+    if rebuilding and named:
+        log.warning("catalog_rebuilt", months=len(named))
+    positions.skip_to(result.head + 1)
+    users.flush()
+    return result
+
+
+def _adopt_or_remove(
+    layout: Layout, catalog: Catalog, named: dict[Month, tuple[int, MonthState]], month: Month, generation: int
+) -> None:
+    """A month that the catalog does not name: the last step of its creation is missing, or the catalog was lost."""
+    try:
+        survey = _survey(layout, month, generation, users_from=1)
+    except (Corrupt, OSError):
+        path = layout.events(month, generation)
+        if path.exists() and path.stat().st_size:
+            log.error("orphan_unreadable", month=str(month), generation=generation)
+            return
+        survey = None
+    if survey is None or not survey.rows:
+        layout.remove_generation(month, generation)
+        log.info("orphan_removed", month=str(month), generation=generation)
+        return
+    catalog.set_generation(month, generation, MonthState.OPEN)
+    named[month] = (generation, MonthState.OPEN)
+    log.warning("orphan_adopted", month=str(month), generation=generation)
+
+
+def _survey(layout: Layout, month: Month, generation: int, *, users_from: int) -> _Survey:
+    path = layout.events(month, generation)
+    if not path.exists():
+        raise Corrupt("FILE_MISSING", f"{path.name} of {month}, generation {generation}, is missing")
+    connection = sqlite.open_reader(path, cache_bytes=0)
+    try:
+        with sqlite.translated(path):
+            schema.read_about(connection, path)
+            last = connection.execute(f"SELECT max(position) FROM {schema.events_table(month)}").get
+            return _Survey(
+                last is not None,
+                last or 0,
+                connection.execute("SELECT key, name FROM users WHERE key >= ?", (users_from,)).fetchall(),
+                connection.execute("SELECT key, name FROM types").fetchall(),
+                connection.execute("SELECT key, name FROM sources").fetchall(),
+            )
+    finally:
+        connection.close()

@@ -1,0 +1,136 @@
+"""The tables of the two kinds of files: the catalog, and a month.
+
+All tables are STRICT. A file says in its table `about` what it is, so that it can be understood alone; `PRAGMA
+application_id` marks it for file(1). A `format_version` above ours is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from retention.month import Month
+from server.errors import Corrupt
+
+FORMAT_VERSION = 1
+APPLICATION_ID = 0x54524B44
+"""The letters TRKD."""
+
+CATALOG = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE months (
+  month TEXT PRIMARY KEY,       -- YYYY-MM
+  generation INTEGER NOT NULL,  -- the file it lives in now; committing this row is what swaps a file
+  state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+-- What may be given out next after a restart. Everything below may have been used.
+CREATE TABLE reserved (name TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE types (
+  key INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  description TEXT NOT NULL,
+  registered_ms INTEGER NOT NULL,
+  declared INTEGER NOT NULL     -- 1: somebody registered it; 0: its first event did
+) STRICT;
+CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+-- Derived: the union of the months' dictionaries for keys below about.users_complete; newer keys are in the months only.
+CREATE TABLE users (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+"""
+
+EVENT_COLUMNS = (
+    "position",
+    "id",
+    "type",
+    "user",
+    "source",
+    "timestamp_ms",
+    "received_ms",
+    "session_id",
+    "client_ip",
+    "description",
+    "tags",
+    "metadata",
+)
+CHANGE_COLUMNS = (
+    "position",
+    "table_name",
+    "row_id",
+    "action",
+    "old_values",
+    "new_values",
+    "status",
+    "rows_affected",
+)
+
+
+def events_table(month: Month) -> str:
+    """The name of the month's table of events: the file reads naturally in any SQLite tool."""
+    return f"events_{month.compact}"
+
+
+def changes_table(month: Month) -> str:
+    """The name of the month's table of changes."""
+    return f"changes_{month.compact}"
+
+
+def month_schema(month: Month) -> str:
+    """The tables of a month file.
+
+    Nothing but the id is indexed: each further index would dirty a random page for every row (see DESIGN.md). The
+    dictionary rows that the month uses are in the month, so that one transaction holds all that a row needs.
+    """
+    return f"""
+CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE {events_table(month)} (
+  position INTEGER PRIMARY KEY,
+  id BLOB NOT NULL UNIQUE,        -- 16 bytes
+  type INTEGER NOT NULL,          -- types.key
+  user INTEGER NOT NULL,          -- users.key; 0 is nobody
+  source INTEGER NOT NULL,        -- sources.key
+  timestamp_ms INTEGER NOT NULL,  -- when it happened, UTC; decides the month
+  received_ms INTEGER NOT NULL,
+  session_id TEXT NOT NULL,
+  client_ip TEXT NOT NULL,
+  description TEXT NOT NULL,
+  tags TEXT NOT NULL,             -- a JSON array of texts, or ''
+  metadata TEXT NOT NULL          -- a JSON object, or ''
+) STRICT;
+CREATE TABLE {changes_table(month)} (
+  position INTEGER PRIMARY KEY,   -- of its event
+  table_name TEXT NOT NULL,
+  row_id TEXT NOT NULL,
+  action INTEGER NOT NULL,        -- 1 create, 2 update, 3 delete
+  old_values TEXT NOT NULL,       -- a JSON object, or ''
+  new_values TEXT NOT NULL,
+  status INTEGER NOT NULL,        -- 1 success, 2 failed
+  rows_affected INTEGER
+) STRICT;
+CREATE TABLE types (key INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
+CREATE TABLE users (key INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
+CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
+"""
+
+
+def create(connection: apsw.Connection, ddl: str, about: dict[str, object]) -> None:
+    """Lays out an empty file, in one transaction."""
+    with connection:
+        connection.execute(ddl)
+        rows = {"format_version": FORMAT_VERSION, **about}
+        connection.executemany("INSERT INTO about VALUES (?, ?)", list(rows.items()))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def read_about(connection: apsw.Connection, path: Path) -> dict[str, object]:
+    """What the file says about itself; Corrupt if it is none of ours or newer than this program."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'about'").get:
+        raise Corrupt("FILE_DAMAGED", f"{path.name} is not a file of trackd", hint="do not put other files here")
+    about: dict[str, object] = dict(connection.execute("SELECT key, value FROM about"))
+    version = about.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise Corrupt(
+            "FORMAT_TOO_NEW",
+            f"{path.name} has format version {version}; this trackd knows {FORMAT_VERSION}",
+            hint="run the trackd that wrote it, or a newer one",
+        )
+    return about

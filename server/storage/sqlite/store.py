@@ -1,0 +1,333 @@
+"""The embedded engine: a SQLite file a month, one writer, a group of batches a commit."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from retention.month import Month
+from server import config
+from server.errors import StoreFailed, TrackdError, Unavailable
+from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome
+from server.storage.contract import Reader, Store
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import recovery, schema
+from server.storage.sqlite.catalog import Catalog
+from server.storage.sqlite.check import check_directory
+from server.storage.sqlite.layout import DirectoryLock, Layout, sync_directory
+from server.storage.sqlite.month_file import Keys, MonthFile, Slice
+from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
+from server.storage.sqlite.reader import SqliteReader
+
+PAGE_BYTES = 4_096
+WAL_PASSIVE_PAGES = 2_048
+"""Above 8 MiB of log a month is checkpointed between two groups."""
+IDLE_MONTH_S = 30.0
+"""A month that took no event for so long is checkpointed and closed."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What is known so far about one batch of the group under way."""
+
+    base: int
+    size: int
+    items: list[Item] = field(default_factory=list)
+
+    def finish(self) -> Appended:
+        self.items.sort(key=lambda item: item.index)
+        accepted = self.size - len(self.items)
+        if not accepted:
+            return Appended(0, None, None, tuple(self.items))
+        taken = {item.index for item in self.items}
+        first = next(row for row in range(self.size) if row not in taken)
+        last = next(row for row in reversed(range(self.size)) if row not in taken)
+        return Appended(accepted, self.base + first, self.base + last, tuple(self.items))
+
+
+class SqliteStore(Store):
+    """Keeps events under one directory, which it holds locked until it is closed."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: config.Storage,
+        *,
+        months_max: int,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._settings = settings
+        self._months_max = months_max
+        self._now_ms = now_ms
+        self._layout = Layout(root)
+        self._layout.create()
+        self._lock = DirectoryLock(root)
+        self._closed = False
+        self._open: OrderedDict[Month, tuple[MonthFile, float]] = OrderedDict()
+        try:
+            self._catalog = Catalog(self._layout.catalog, wal_bytes_max=settings.wal_bytes_max)
+            sync_directory(root)
+            self._positions = Counter(self._catalog, "position", POSITION_BLOCK)
+            self._users = UserKeys(self._catalog)
+            found = recovery.recover(self._layout, self._catalog, self._positions, self._users)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._months: dict[Month, MonthInfo] = found.months
+        self._damaged = found.damaged
+        self._head = found.head
+        self._types = self._catalog.types()
+        self._type_keys = {entry.name: key for key, entry in self._types.items()}
+        self._sources = {name: key for key, name in self._catalog.sources().items()}
+
+    # What anybody may ask
+
+    @property
+    def head(self) -> int:
+        return self._head
+
+    def event_types(self) -> Sequence[EventType]:
+        return sorted(self._types.copy().values(), key=lambda entry: entry.name)
+
+    def sources(self) -> Sequence[str]:
+        return sorted(self._sources.copy())
+
+    def months(self) -> Sequence[MonthInfo]:
+        return sorted(self._months.copy().values(), key=lambda info: info.month)
+
+    def reader(self) -> Reader:
+        cache = self._settings.page_cache_bytes // self._settings.open_months_max
+        return SqliteReader(
+            self._layout, self.months, self._damaged, open_max=self._settings.open_months_max, cache_bytes=cache
+        )
+
+    @property
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead logs of all open months."""
+        return sum(file.wal_pages for file, _used in list(self._open.values())) * PAGE_BYTES
+
+    @property
+    def disk_free_bytes(self) -> int:
+        """Room left on the file system of the data directory."""
+        return self._layout.free_bytes()
+
+    # Appending
+
+    def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
+        if self._layout.free_bytes() < self._settings.disk_free_bytes_min:
+            raise sqlite.disk_full()
+        try:
+            return self._append_group(batches)
+        except (Unavailable, StoreFailed):
+            raise
+        except TrackdError:
+            # One batch is at fault: each by itself, so that only that one pays for it.
+            return [self._append_alone(batch) for batch in batches]
+
+    def _append_alone(self, batch: Batch) -> Appended | TrackdError:
+        try:
+            return self._append_group([batch])[0]
+        except (Unavailable, StoreFailed):
+            raise
+        except TrackdError as error:
+            return error
+
+    def _append_group(self, batches: Sequence[Batch]) -> list[Appended]:
+        answers = []
+        parts: dict[Month, list[Slice]] = {}
+        for number, batch in enumerate(batches):
+            answer = _Answer(self._positions.take(len(batch)), len(batch))
+            answers.append(answer)
+            if len(batch):
+                keys = self._keys(batch)
+                for month, rows in _rows_by_month(batch).items():
+                    part = Slice(number, batch, keys, answer.base, rows)
+                    if self._has_home(month, part, answer):
+                        parts.setdefault(month, []).append(part)
+        for month, slices in parts.items():
+            self._append_to_month(month, slices, answers)
+        results = [answer.finish() for answer in answers]
+        self._head = max([self._head, *(result.last_position or 0 for result in results)])
+        self._users.flush_if_due()
+        return results
+
+    def _append_to_month(self, month: Month, slices: Sequence[Slice], answers: Sequence[_Answer]) -> None:
+        file = self._file(month)
+        try:
+            file.begin()
+            run: list[Slice] = []
+            for part in slices:
+                if part.batch.atomic:
+                    _note(answers, file.append(run) if run else {})
+                    run = []
+                    _note_atomic(answers[part.number], part, file.append_atomic(part))
+                else:
+                    run.append(part)
+            _note(answers, file.append(run) if run else {})
+            file.commit()
+        except BaseException:
+            with suppress(TrackdError):
+                file.rollback()
+            raise
+
+    def _keys(self, batch: Batch) -> Keys:
+        try:
+            types = list(map(self._type_keys.__getitem__, batch.types))
+        except KeyError:
+            for name in sorted(set(batch.types) - self._type_keys.keys()):
+                self._put_type(EventType(name, "", self._now_ms(), declared=False))
+            types = list(map(self._type_keys.__getitem__, batch.types))
+        source = self._sources.get(batch.source)
+        if source is None:
+            source = max(self._sources.values(), default=0) + 1
+            self._catalog.put_source(source, batch.source)
+            self._sources[batch.source] = source
+        return Keys(types, self._users.keys(batch.user_ids), source)
+
+    def register_type(self, name: str, description: str, now_ms: int) -> EventType:
+        key = self._type_keys.get(name)
+        registered_ms = now_ms if key is None else self._types[key].registered_ms
+        entry = EventType(name, description, registered_ms, declared=True)
+        if key is None or self._types[key] != entry:
+            self._put_type(entry)
+        return entry
+
+    def _put_type(self, entry: EventType) -> None:
+        key = self._type_keys.get(entry.name) or max(self._types, default=0) + 1
+        self._catalog.put_type(key, entry)
+        self._types[key] = entry
+        self._type_keys[entry.name] = key
+
+    # Months
+
+    def _has_home(self, month: Month, part: Slice, answer: _Answer) -> bool:
+        """Whether there is a month to write to; if not, says so for each of its events."""
+        if month in self._damaged:
+            reason, message = "MONTH_DAMAGED", f"the file of {month} is damaged and takes no events until it is restored"
+        elif month in self._months:
+            return True
+        elif len(self._months) < self._months_max:
+            self._create_month(month)
+            return True
+        else:
+            reason, message = "MONTH_LIMIT", f"{month} would be one month more than the {self._months_max} allowed"
+        answer.items += [Item(row, Outcome.REJECTED, reason, message, "timestamp_ms") for row in part.row_numbers()]
+        return False
+
+    def _create_month(self, month: Month) -> None:
+        """Lays out the file, makes it durable, and only then lets the catalog name it."""
+        generation = 1 + max((number for found, number in self._layout.found() if found == month), default=0)
+        directory = self._layout.create_generation(month, generation)
+        path = self._layout.events(month, generation)
+        connection = sqlite.open_writer(path, cache_bytes=0, wal_bytes_max=self._settings.wal_bytes_max, create=True)
+        about: dict[str, object] = {"store": self._catalog.store_id, "month": str(month), "generation": generation}
+        with sqlite.translated(path):
+            schema.create(connection, schema.month_schema(month), about)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            connection.close()
+        sync_directory(directory)
+        self._catalog.set_generation(month, generation, MonthState.OPEN)
+        self._months = {**self._months, month: MonthInfo(month, generation, MonthState.OPEN)}
+
+    def _file(self, month: Month) -> MonthFile:
+        entry = self._open.get(month)
+        if entry is None:
+            while len(self._open) >= self._settings.open_months_max:
+                self._close_month(next(iter(self._open)))
+            file = MonthFile(
+                self._layout.events(month, self._months[month].generation),
+                month,
+                cache_bytes=self._settings.page_cache_bytes // self._settings.open_months_max,
+                wal_bytes_max=self._settings.wal_bytes_max,
+            )
+        else:
+            file = entry[0]
+        self._open[month] = (file, time.monotonic())
+        self._open.move_to_end(month)
+        return file
+
+    def _close_month(self, month: Month) -> None:
+        file, _used = self._open.pop(month)
+        file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        file.close()
+
+    # Upkeep
+
+    def maintain(self, *, idle: bool) -> None:
+        longest = max((file for file, _used in self._open.values()), key=lambda file: file.wal_pages, default=None)
+        if longest is None:
+            return
+        if longest.wal_pages * PAGE_BYTES > self._settings.wal_bytes_max:
+            longest.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+        elif longest.wal_pages > WAL_PASSIVE_PAGES or (idle and longest.wal_pages):
+            longest.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        elif idle:
+            oldest, (_file, used) = next(iter(self._open.items()))
+            if time.monotonic() - used > IDLE_MONTH_S:
+                self._close_month(oldest)
+
+    def check(self) -> Sequence[Finding]:
+        self._users.flush()
+        return check_directory(self._layout)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            while self._open:
+                self._close_month(next(iter(self._open)))
+            self._users.close()
+            self._positions.give_back()
+            self._catalog.checkpoint()
+        finally:
+            self._catalog.close()
+            self._lock.release()
+
+    def abandon(self) -> None:
+        """After StoreFailed: lets go of the files without writing anything more; the next start recovers."""
+        self._closed = True
+        for file, _used in self._open.values():
+            with suppress(TrackdError):
+                file.close()
+        self._open.clear()
+        with suppress(TrackdError):
+            self._catalog.close()
+        self._lock.release()
+
+
+def _rows_by_month(batch: Batch) -> dict[Month, Sequence[int] | None]:
+    """The months of a batch, each with its rows; None where one month has all of them, as nearly always."""
+    first = Month.of(min(batch.timestamps_ms))
+    if max(batch.timestamps_ms) < first.end_ms:
+        return {first: None}
+    rows: dict[Month, list[int]] = {}
+    for row, timestamp_ms in enumerate(batch.timestamps_ms):
+        rows.setdefault(Month.of(timestamp_ms), []).append(row)
+    return dict(rows)
+
+
+def _note(answers: Sequence[_Answer], found: dict[int, list[Item]]) -> None:
+    for number, items in found.items():
+        answers[number].items += items
+
+
+def _note_atomic(answer: _Answer, part: Slice, items: Sequence[Item]) -> None:
+    """An atomic batch with a conflict stores nothing: what was not at fault itself is rejected along with it."""
+    faults = {item.index: item for item in items if item.outcome is Outcome.REJECTED}
+    if not faults:
+        answer.items += items
+        return
+    message = "nothing of this atomic batch was stored because other events of it were rejected"
+    answer.items += [
+        faults.get(row) or Item(row, Outcome.REJECTED, "ATOMIC_ABORTED", message, retryable=True)
+        for row in part.row_numbers()
+    ]
+
+
