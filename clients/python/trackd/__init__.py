@@ -1,0 +1,70 @@
+"""trackd: send events to a trackd daemon and ask it questions.
+
+    with trackd.Client("127.0.0.1:7077") as client:
+        client.append([trackd.new_event("review_submitted", user_id="ann")], source="reviews")
+
+Client asks and sends one batch at a time; Appender sends many and resends what was not acknowledged.
+"""
+
+from trackd.appender import Appender
+from trackd.backoff import Backoff
+from trackd.channel import DEFAULT_TARGET
+from trackd.client import Client, DimensionName, DurabilityName, OrderName
+from trackd.errors import (
+    DeadlineExceeded,
+    Exhausted,
+    GaveUp,
+    Internal,
+    Invalid,
+    NotFound,
+    OutOfRange,
+    Precondition,
+    TrackdError,
+    Unavailable,
+    Unreachable,
+)
+from trackd.events import new_change, new_event, new_id
+from trackd.health import Health
+from trackd.outcomes import BatchResult, Rejection, Totals
+from trackd.v1.event_pb2 import Change, Event, StoredEvent
+from trackd.v1.event_type_pb2 import EventType
+from trackd.v1.ingest_pb2 import AppendItem, AppendResult
+from trackd.v1.query_pb2 import CountEventsResponse, CountRow, EventFilter, ListEventsResponse
+
+__all__ = [
+    "DEFAULT_TARGET",
+    "AppendItem",
+    "AppendResult",
+    "Appender",
+    "Backoff",
+    "BatchResult",
+    "Change",
+    "Client",
+    "CountEventsResponse",
+    "CountRow",
+    "DeadlineExceeded",
+    "DimensionName",
+    "DurabilityName",
+    "Event",
+    "EventFilter",
+    "EventType",
+    "Exhausted",
+    "GaveUp",
+    "Health",
+    "Internal",
+    "Invalid",
+    "ListEventsResponse",
+    "NotFound",
+    "OrderName",
+    "OutOfRange",
+    "Precondition",
+    "Rejection",
+    "StoredEvent",
+    "Totals",
+    "TrackdError",
+    "Unavailable",
+    "Unreachable",
+    "new_change",
+    "new_event",
+    "new_id",
+]

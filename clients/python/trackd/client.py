@@ -1,0 +1,181 @@
+"""Asking a daemon, one call at a time. For sending many events see trackd.appender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import grpc
+
+from trackd.channel import DEFAULT_TARGET, open_channel
+from trackd.errors import from_rpc_error
+from trackd.health import METHOD as HEALTH_METHOD
+from trackd.health import Health, decode_response, encode_request
+from trackd.v1 import event_type_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
+from trackd.v1.event_pb2 import Event, StoredEvent
+from trackd.v1.event_type_pb2 import (
+    DescribeEventTypeRequest,
+    EventType,
+    ListEventTypesRequest,
+    ListEventTypesResponse,
+    RegisterEventTypeRequest,
+)
+from trackd.v1.ingest_pb2 import AppendRequest, AppendResult
+from trackd.v1.query_pb2 import (
+    CountEventsRequest,
+    CountEventsResponse,
+    EventFilter,
+    ListEventsRequest,
+    ListEventsResponse,
+)
+
+OrderName = Literal["time_asc", "time_desc", "position_asc", "position_desc"]
+DimensionName = Literal["type", "month", "source", "user"]
+DurabilityName = Literal["durable", "accepted"]
+
+PAGE_SIZE_MAX = 1_000
+
+
+class Client:
+    """A connection to one daemon. Use it as a context manager, or close it. Threads may share it.
+
+    Every call ends within `timeout_s` seconds or raises DeadlineExceeded. Calls raise TrackdError and nothing else;
+    none is repeated by itself.
+    """
+
+    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_s: float = 30.0) -> None:
+        self.target = target
+        self._timeout_s = timeout_s
+        self._channel = open_channel(target)
+        # The generated classes carry no types; the calls below state them.
+        self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._types = event_type_pb2_grpc.EventTypeServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._query = query_pb2_grpc.QueryServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._health = self._channel.unary_unary(
+            HEALTH_METHOD, request_serializer=encode_request, response_deserializer=decode_response
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection. Closing twice is fine."""
+        self._channel.close()
+
+    def append(
+        self,
+        events: Iterable[Event],
+        *,
+        source: str,
+        durability: DurabilityName = "durable",
+        atomic: bool = False,
+    ) -> AppendResult:
+        """Sends one batch and returns what became of each event: read `rejected` and `items`.
+
+        When this raises Unreachable or DeadlineExceeded the outcome is unknown; sending the same events again is safe
+        as long as they carry ids (trackd.new_event gives them one).
+        """
+        request = AppendRequest(
+            source=source, durability=f"DURABILITY_{durability.upper()}", events=events, atomic=atomic
+        )
+        result: AppendResult = self._call(self._ingest.Append, request).result
+        return result
+
+    def list_events(
+        self,
+        where: EventFilter | None = None,
+        *,
+        order: OrderName = "time_desc",
+        page_size: int = PAGE_SIZE_MAX,
+        at_least_position: int | None = None,
+    ) -> Iterator[StoredEvent]:
+        """All matching events, fetched page by page while they are consumed, all cut at one head."""
+        token = ""
+        while True:
+            page = self.list_events_page(
+                where, order=order, page_size=page_size, page_token=token, at_least_position=at_least_position
+            )
+            yield from page.events
+            token = page.next_page_token
+            if not token:
+                return
+
+    def list_events_page(
+        self,
+        where: EventFilter | None = None,
+        *,
+        order: OrderName = "time_desc",
+        page_size: int = 100,
+        page_token: str = "",
+        at_least_position: int | None = None,
+    ) -> ListEventsResponse:
+        """One page of at most `page_size` (1 to 1,000) events, with the token of the next and the head it is cut at."""
+        request = ListEventsRequest(
+            filter=where,
+            order=f"EVENT_ORDER_{order.upper()}",
+            page_size=page_size,
+            page_token=page_token,
+            at_least_position=at_least_position,
+        )
+        page: ListEventsResponse = self._call(self._query.ListEvents, request)
+        return page
+
+    def count_events(
+        self,
+        where: EventFilter | None = None,
+        *,
+        by: Sequence[DimensionName] = (),
+        at_least_position: int | None = None,
+    ) -> CountEventsResponse:
+        """Matching events counted in groups; without dimensions one row with the total."""
+        request = CountEventsRequest(
+            filter=where,
+            by=[f"COUNT_DIMENSION_{name.upper()}" for name in by],
+            at_least_position=at_least_position,
+        )
+        counts: CountEventsResponse = self._call(self._query.CountEvents, request)
+        return counts
+
+    def list_event_types(self) -> Iterator[EventType]:
+        """All types by name, fetched page by page."""
+        token = ""
+        while True:
+            page = self.list_event_types_page(page_size=PAGE_SIZE_MAX, page_token=token)
+            yield from page.event_types
+            token = page.next_page_token
+            if not token:
+                return
+
+    def list_event_types_page(self, *, page_size: int = 100, page_token: str = "") -> ListEventTypesResponse:
+        """One page of types, and whether unregistered types are taken."""
+        request = ListEventTypesRequest(page_size=page_size, page_token=page_token)
+        page: ListEventTypesResponse = self._call(self._types.ListEventTypes, request)
+        return page
+
+    def describe_event_type(self, name: str) -> EventType:
+        """What is known of one type. Raises NotFound (TYPE_UNKNOWN)."""
+        found: EventType = self._call(self._types.DescribeEventType, DescribeEventTypeRequest(name=name)).event_type
+        return found
+
+    def register_event_type(self, name: str, description: str = "") -> EventType:
+        """Registers a type or gives a known one another description; doing so twice is doing so once."""
+        request = RegisterEventTypeRequest(name=name, description=description)
+        registered: EventType = self._call(self._types.RegisterEventType, request).event_type
+        return registered
+
+    def health(self, service: str = "") -> Health:
+        """Whether the daemon, or one service of it, serves. Raises Unreachable, or NotFound for an unknown service."""
+        state: Health = self._call(self._health, service)
+        return state
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
