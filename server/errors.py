@@ -49,6 +49,10 @@ class PositionOutOfRange(TrackdError):
     """A position or cursor that is outside of what is kept."""
 
 
+class DeadlineExceeded(TrackdError):
+    """It took longer than allowed and was stopped."""
+
+
 class Corrupt(TrackdError):
     """Stored data is damaged or of a format that this version does not know."""
 

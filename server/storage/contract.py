@@ -122,6 +122,16 @@ class Store(ABC):
     def check(self) -> Sequence[Finding]:
         """Looks everything over and reports what is wrong; empty means sound. May take long; no writer beside it."""
 
+    @property
+    def wal_bytes(self) -> int:
+        """Size of the logs that maintenance has still to fold back; 0 for an engine that has none. For gauges."""
+        return 0
+
+    @property
+    def disk_free_bytes(self) -> int:
+        """Room left where events are kept; 0 for an engine without a disk. For gauges."""
+        return 0
+
     @abstractmethod
     def close(self) -> None:
-        """Gives everything back. What was acknowledged stays. Closing twice is fine."""
+        """Gives everything back. What was acknowledged stays; after StoreFailed nothing more is written. Twice is fine."""

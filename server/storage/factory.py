@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from server.config import Config
 from server.errors import ConfigurationError
+from server.model import Finding
 from server.storage.contract import Store
 
 ENGINES = ("memory", "sqlite")
@@ -28,3 +30,11 @@ def open_store(engine: str, config: Config) -> Store:
     raise ConfigurationError(
         "ENGINE_UNKNOWN", f"there is no storage engine {engine!r}", hint=f"known are {', '.join(ENGINES)}"
     )
+
+
+def check_data(directory: Path) -> Sequence[Finding]:
+    """Looks over a data directory without opening it as a store; empty means sound."""
+    from server.storage.sqlite.check import check_directory
+    from server.storage.sqlite.layout import Layout
+
+    return check_directory(Layout(directory))

@@ -101,6 +101,7 @@ class MemoryStore(Store):
     def _append_batch(self, batch: Batch) -> Appended:
         """Works on a draft of what is new, so that a batch that is given up has changed nothing but positions."""
         draft: dict[tuple[Month, bytes], Event] = {}
+        months = set(self._months)
         items: list[Item] = []
         for index in range(len(batch)):
             self._last_position += 1
@@ -109,19 +110,16 @@ class MemoryStore(Store):
             known = draft.get((month, event.id)) or self._months.get(month, {}).get(event.id)
             if known:
                 items.append(_item_of(index, event, known))
-            elif not self._has_room_for(month, draft):
+            elif month not in months and len(months) >= self._months_max:
                 items.append(_month_limit(index, month, self._months_max))
             else:
+                months.add(month)
                 draft[month, event.id] = event
         if batch.atomic and any(item.outcome is Outcome.REJECTED for item in items):
             return _aborted(len(batch), items, {event.position for event in draft.values()})
         self._keep(draft)
         stored = [event.position for event in draft.values()]
         return Appended(len(stored), min(stored, default=None), max(stored, default=None), tuple(items))
-
-    def _has_room_for(self, month: Month, draft: Mapping[tuple[Month, bytes], Event]) -> bool:
-        opened = self._months.keys() | {drafted for drafted, _ in draft}
-        return month in opened or len(opened) < self._months_max
 
     def _keep(self, draft: Mapping[tuple[Month, bytes], Event]) -> None:
         for (month, identifier), event in draft.items():

@@ -40,9 +40,10 @@ class Catalog:
                 "UPDATE about SET value = value + 1 WHERE key = 'fence' RETURNING value"
             ).get
 
-    def close(self) -> None:
+    def close(self, *, checkpoint: bool = True) -> None:
         """Closes the file; whatever was written stays."""
         with sqlite.translated(self._path):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(not checkpoint))
             self._connection.close()
 
     def checkpoint(self) -> None:

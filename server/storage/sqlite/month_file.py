@@ -168,9 +168,10 @@ class MonthFile:
             if logged == folded:
                 self.wal_pages = 0
 
-    def close(self) -> None:
-        """Closes the file."""
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Closes the file; the last one to close it folds its log back, unless told not to."""
         with sqlite.translated(self.path):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(not checkpoint))
             self._connection.close()
 
     # Dictionary rows and changes

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apsw
@@ -69,6 +69,7 @@ class SqliteStore(Store):
         self._layout.create()
         self._lock = DirectoryLock(root)
         self._closed = False
+        self._failed = False
         self._open: OrderedDict[Month, tuple[MonthFile, float]] = OrderedDict()
         try:
             self._catalog = Catalog(self._layout.catalog, wal_bytes_max=settings.wal_bytes_max)
@@ -123,12 +124,16 @@ class SqliteStore(Store):
         if self._layout.free_bytes() < self._settings.disk_free_bytes_min:
             raise sqlite.disk_full()
         try:
-            return self._append_group(batches)
-        except (Unavailable, StoreFailed):
+            try:
+                return self._append_group(batches)
+            except (Unavailable, StoreFailed):
+                raise
+            except TrackdError:
+                # One batch is at fault: each by itself, so that only that one pays for it.
+                return [self._append_alone(batch) for batch in batches]
+        except StoreFailed:
+            self._failed = True
             raise
-        except TrackdError:
-            # One batch is at fault: each by itself, so that only that one pays for it.
-            return [self._append_alone(batch) for batch in batches]
 
     def _append_alone(self, batch: Batch) -> Appended | TrackdError:
         try:
@@ -281,25 +286,24 @@ class SqliteStore(Store):
             return
         self._closed = True
         try:
-            while self._open:
-                self._close_month(next(iter(self._open)))
-            self._users.close()
-            self._positions.give_back()
-            self._catalog.checkpoint()
+            if self._failed:
+                self._let_go()
+            else:
+                while self._open:
+                    self._close_month(next(iter(self._open)))
+                self._users.close()
+                self._positions.give_back()
+                self._catalog.checkpoint()
         finally:
-            self._catalog.close()
+            self._catalog.close(checkpoint=not self._failed)
             self._lock.release()
 
-    def abandon(self) -> None:
-        """After StoreFailed: lets go of the files without writing anything more; the next start recovers."""
-        self._closed = True
+    def _let_go(self) -> None:
+        """Closes files without writing: after a failed fsync the disk may not have what a checkpoint would build on."""
         for file, _used in self._open.values():
             with suppress(TrackdError):
-                file.close()
+                file.close(checkpoint=False)
         self._open.clear()
-        with suppress(TrackdError):
-            self._catalog.close()
-        self._lock.release()
 
 
 def _rows_by_month(batch: Batch) -> dict[Month, Sequence[int] | None]:
@@ -318,9 +322,14 @@ def _note(answers: Sequence[_Answer], found: dict[int, list[Item]]) -> None:
         answers[number].items += items
 
 
+def _without_own_position(item: Item, base: int) -> Item:
+    """A conflict with an event of the same aborted batch names no position: that event is not stored either."""
+    return replace(item, existing_position=None) if (item.existing_position or 0) >= base else item
+
+
 def _note_atomic(answer: _Answer, part: Slice, items: Sequence[Item]) -> None:
     """An atomic batch with a conflict stores nothing: what was not at fault itself is rejected along with it."""
-    faults = {item.index: item for item in items if item.outcome is Outcome.REJECTED}
+    faults = {item.index: _without_own_position(item, part.base) for item in items if item.outcome is Outcome.REJECTED}
     if not faults:
         answer.items += items
         return

@@ -1,0 +1,155 @@
+"""The daemon: opens the store, serves, and stops without losing or leaving open anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from server.config import Config
+from server.errors import ConfigurationError, TrackdError
+from server.exporter import Exporter
+from server.ingest.event_types import EventTypes
+from server.ingest.service import IngestService
+from server.ingest.writer import Writer
+from server.metrics import Gauges, PrometheusObserver
+from server.query.readers import Readers
+from server.query.service import QueryService
+from server.rpc.server import RpcServer
+from server.storage.contract import Store
+from server.storage.factory import open_store
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK = 0
+EXIT_STORE_FAILED = 70
+"""EX_SOFTWARE of sysexits.h: the supervisor should start the daemon again, which recovers."""
+
+HEARTBEAT_MAX_S = 30.0
+"""A writer that has shown no life for so long is stuck."""
+TICK_S = 0.5
+DRAIN_S = 0.1
+GRACE_S = 20.0
+
+
+class Daemon:
+    """One run of the daemon over one store."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._stop = asyncio.Event()
+        self._failed: TrackdError | None = None
+        self._ready = False
+        self._loop_lag_s = 0.0
+        self.observer = PrometheusObserver(self._gauges())
+        self._writer = Writer(store, config.ingest, config.limits, self.observer, self._fail)
+        types = EventTypes(
+            store.event_types(), open_registry=config.ingest.open_registry, types_max=config.limits.types_max
+        )
+        ingest = IngestService(config, store, self._writer, types, self.observer)
+        self._readers = Readers(store, config.query, self.observer)
+        query = QueryService(store, self._readers, open_registry=config.ingest.open_registry)
+        self.rpc = RpcServer(config.listen.grpc, ingest, query, config.limits, self.observer)
+        self.exporter = Exporter(
+            config.listen.metrics, self.observer.registry, alive=self._alive, ready=lambda: self._ready
+        )
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            queue_events=lambda: self._writer.queue_events,
+            queue_bytes=lambda: self._writer.queue_bytes,
+            head=lambda: self._store.head,
+            months=lambda: len(self._store.months()),
+            wal_bytes=lambda: self._store.wal_bytes,
+            disk_free_bytes=lambda: self._store.disk_free_bytes,
+            event_loop_lag_seconds=lambda: self._loop_lag_s,
+        )
+
+    async def run(self, announce: Callable[[Daemon], None]) -> int:
+        """Serves until a signal or a failure; returns the exit code of the process."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self.exporter.start()
+        await self.rpc.start()
+        await self._update_health()
+        announce(self)
+        watch = asyncio.create_task(self._watch())
+        await self._stop.wait()
+        watch.cancel()
+        return await self._shut_down()
+
+    async def _shut_down(self) -> int:
+        self._ready = False
+        log.info("stopping", reason="store failed" if self._failed else "asked to")
+        self._writer.drain()
+        await self.rpc.stop(drain_s=0.0 if self._failed else DRAIN_S, grace_s=1.0 if self._failed else GRACE_S)
+        await self._writer.close()
+        await self._readers.close()
+        self.exporter.close()
+        if self._failed:
+            log.critical("store_failed", reason=self._failed.reason, problem=str(self._failed))
+            return EXIT_STORE_FAILED
+        self._store.close()
+        log.info("stopped", head=self._store.head)
+        return EXIT_OK
+
+    async def _watch(self) -> None:
+        """Measures how late the loop is, and keeps health true to the disk."""
+        while True:
+            due = time.monotonic() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self._loop_lag_s = max(0.0, time.monotonic() - due)
+            await self._update_health()
+
+    async def _update_health(self) -> None:
+        writable = self._writer.full is None and self._failed is None
+        await self.rpc.set_serving(ingest_serving=writable, query_serving=self._failed is None)
+        self._ready = writable
+
+    def _fail(self, error: TrackdError) -> None:
+        self._failed = error
+        self._stop.set()
+
+    def _alive(self) -> bool:
+        return self._failed is None and time.monotonic() - self._writer.heartbeat < HEARTBEAT_MAX_S
+
+
+def serve(config: Config, *, ready_file: Path | None = None, announce: Callable[[Daemon], None] = lambda _: None) -> int:
+    """Opens the store and serves until told to stop; returns the exit code.
+
+    `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
+    whole or not at all.
+    """
+    started = time.monotonic()
+    store = open_store("sqlite", config)
+    log.info("store_open", data=config.data, head=store.head, months=len(store.months()), seconds=round(time.monotonic() - started, 3))
+
+    def ready(daemon: Daemon) -> None:
+        log.info("serving", grpc=daemon.rpc.address, metrics=daemon.exporter.address)
+        if ready_file:
+            words = {"grpc": daemon.rpc.address, "metrics": daemon.exporter.address, "pid": os.getpid()}
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.write_text(json.dumps(words), "utf-8")
+            partial.replace(ready_file)
+        announce(daemon)
+
+    async def run() -> int:
+        return await Daemon(config, store).run(ready)
+
+    try:
+        code = asyncio.run(run())
+    except ConfigurationError:
+        store.close()
+        raise
+    if code == EXIT_STORE_FAILED:
+        # Without the clean-up of the interpreter: closing the files could write what the disk just refused to keep.
+        os._exit(code)
+    return code

@@ -1,0 +1,192 @@
+"""Ingest as the surface sees it: offer a batch, get its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from server.config import Config
+from server.errors import Invalid, Precondition, TrackdError, Unavailable
+from server.ingest import rules
+from server.ingest.admission import Admission, Admitted
+from server.ingest.event_types import EventTypes
+from server.ingest.offered import Offered
+from server.ingest.rules import Fault
+from server.ingest.writer import Writer, draining
+from server.model import Appended, Durability, EventType, Item
+from server.observe import BatchAnswered, BatchRefused, Observer
+from server.storage.contract import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one batch, every event counted once. With ACCEPTED there are no outcomes yet: all are `queued`."""
+
+    durability: Durability
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    queued: int = 0
+    first_position: int | None = None
+    last_position: int | None = None
+    items: tuple[Item, ...] = ()
+
+
+class Pending:
+    """A batch that was taken: await `answer()` once. Its size counts against its stream until then."""
+
+    __slots__ = ("_admitted", "_done", "_durability", "bytes", "events")
+
+    def __init__(
+        self, admitted: Admitted, done: asyncio.Future[Appended] | None, durability: Durability, size_bytes: int
+    ) -> None:
+        self._admitted = admitted
+        self._done = done
+        self._durability = durability
+        self.bytes = size_bytes
+        self.events = len(admitted.batch) + len(admitted.rejected)
+
+    async def answer(self) -> Answer:
+        """What became of it; raises the TrackdError that refused the batch as a whole."""
+        rejected = self._admitted.rejected
+        if self._done is None:
+            return Answer(self._durability, rejected=len(rejected), items=rejected)
+        if self._durability is Durability.ACCEPTED:
+            queued = len(self._admitted.batch)
+            return Answer(self._durability, queued=queued, rejected=len(rejected), items=rejected)
+        # Shielded: a client that goes away cancels its handler, not the commit.
+        appended = await asyncio.shield(self._done)
+        items = appended.items
+        rows = self._admitted.rows
+        if rows is not None:
+            items = tuple(replace(item, index=rows[item.index]) for item in items)
+        if rejected:
+            items = tuple(sorted((*items, *rejected), key=lambda item: item.index))
+        return Answer(
+            self._durability,
+            accepted=appended.accepted,
+            duplicate=appended.duplicate,
+            rejected=appended.rejected + len(rejected),
+            first_position=appended.first_position,
+            last_position=appended.last_position,
+            items=items,
+        )
+
+
+class IngestService:
+    """The way in: names and limits, admission, the queue, and what is told to the observer."""
+
+    def __init__(self, config: Config, store: Store, writer: Writer, types: EventTypes, observer: Observer) -> None:
+        self._config = config
+        self._store = store
+        self._writer = writer
+        self._types = types
+        self._observer = observer
+        self._sources = set(store.sources())
+        self._admission = Admission(config.limits, types, lambda: time.time_ns() // 1_000_000)
+
+    @property
+    def head(self) -> int:
+        """The highest durable position."""
+        return self._store.head
+
+    def introduce(self, source: str, durability: Durability) -> None:
+        """Checks who is sending and what they want; raises if that is not possible here."""
+        if not rules.NAME.fullmatch(source):
+            raise Invalid(
+                "SOURCE_INVALID",
+                'a source is 1 to 128 characters out of letters, digits and "_.:/-"',
+                hint="name the service that sends",
+                field="source",
+            )
+        if durability is Durability.ACCEPTED and not self._config.ingest.allow_accepted:
+            raise Precondition(
+                "ACCEPTED_NOT_ALLOWED",
+                "this daemon answers only when events are on disk",
+                hint="ask for DURABILITY_DURABLE, or have the operator set ingest.allow_accepted",
+                field="durability",
+            )
+        if source not in self._sources:
+            if len(self._sources) >= self._config.limits.sources_max:
+                raise Precondition(
+                    "SOURCE_LIMIT",
+                    f"{source!r} would be one source more than the {self._config.limits.sources_max} allowed",
+                    hint="name services, not instances or requests; or raise limits.sources_max",
+                    field="source",
+                )
+            self._sources.add(source)
+
+    def offer(
+        self,
+        offered: Offered,
+        *,
+        source: str,
+        durability: Durability,
+        atomic: bool,
+        size_bytes: int,
+        faults: dict[int, Fault] | None = None,
+    ) -> Pending:
+        """Admits a batch and queues what is good of it. Raises if the batch as a whole is refused."""
+        admitted = self._admission.admit(offered, source=source, atomic=atomic, faults=faults)
+        if not len(admitted.batch):
+            return Pending(admitted, None, durability, size_bytes)
+        done = self._writer.submit(admitted.batch, size_bytes)
+        if durability is Durability.ACCEPTED:
+            done.add_done_callback(lambda future: self._count_lost(future, len(admitted.batch)))
+        return Pending(admitted, done, durability, size_bytes)
+
+    def _count_lost(self, done: asyncio.Future[Appended], events: int) -> None:
+        """Events that were answered as accepted and then not stored: nobody is told, so at least it is counted."""
+        if done.cancelled() or done.exception():
+            self._observer.accepted_lost(events)
+        elif rejected := done.result().rejected:
+            self._observer.accepted_lost(rejected)
+
+    def refuse_if_full(self) -> None:
+        """For senders that cannot be slowed down by not reading from them: raises while the queue is full."""
+        if not self._writer.has_room:
+            raise Unavailable(
+                "QUEUE_FULL", "the write queue is full", hint="slow down, or send over a stream", retry_after_ms=250
+            )
+
+    async def room(self) -> None:
+        """Waits while the queue is full."""
+        await self._writer.room()
+
+    async def register_type(self, name: str, description: str) -> EventType:
+        """Declares a type; durable at return."""
+        if fault := rules.type_name(name) or rules.plain_text(description, "description", bytes_max=4_096):
+            raise Invalid(fault.reason, fault.message, field="name" if fault.field == "type" else fault.field)
+        if name not in self._types.known and len(self._types.known) >= self._types.types_max:
+            raise Precondition("TYPE_LIMIT", f"{name!r} would be one type more than the {self._types.types_max} allowed")
+        now_ms = time.time_ns() // 1_000_000
+        entry: EventType = await self._writer.call(lambda: self._store.register_type(name, description, now_ms))
+        self._types.known.add(name)
+        return entry
+
+    # What is announced
+
+    def announce(self, answer: Answer, seconds: float, size_bytes: int) -> None:
+        """Tells the observer about an answer that was handed to the transport."""
+        reasons: Counter[str] = Counter(item.reason for item in answer.items if item.reason)
+        self._observer.batch_answered(
+            BatchAnswered(
+                durability=answer.durability.value,
+                seconds=seconds,
+                accepted=answer.accepted,
+                duplicate=answer.duplicate,
+                rejected=answer.rejected,
+                queued=answer.queued,
+                reasons=reasons,
+                bytes=size_bytes,
+            )
+        )
+
+    def announce_refusal(self, error: TrackdError, events: int) -> None:
+        """Tells the observer about a batch that was refused as a whole."""
+        self._observer.batch_refused(BatchRefused(reason=error.reason, events=events))
+
+
+__all__ = ["Answer", "IngestService", "Pending", "draining"]

@@ -1,0 +1,114 @@
+"""What core code announces about itself, and the interface of whoever listens.
+
+Core code knows nothing of metrics: it hands frozen values to an `Observer`. What happens once a batch, a group or a call
+is a dataclass; what happens once a message is a plain method call, because a message has about 100 us in all. Seconds
+are wall-clock durations from a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswered:
+    """A batch was taken and its answer was handed to the transport.
+
+    `accepted + duplicate + rejected + queued` is the number of events sent. `seconds` run from the message being read to
+    its answer being handed over. `reasons` counts the rejected events by reason; `bytes` is the size of the message.
+    """
+
+    durability: str
+    seconds: float
+    accepted: int
+    duplicate: int
+    rejected: int
+    queued: int
+    reasons: Mapping[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRefused:
+    """A batch was refused as a whole. `events` is 0 where it could not be decoded far enough to count them."""
+
+    reason: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCommitted:
+    """The writer committed a group. `seconds` is the whole append, `linger_seconds` the waiting for more before it."""
+
+    batches: int
+    events: int
+    seconds: float
+    linger_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionAnswered:
+    """A question ended. `seconds` include waiting for a reader. Not `ok`: the daemon owes the answer still.
+
+    A question that its caller got wrong is `ok`: the refusal was the right answer.
+    """
+
+    kind: str
+    seconds: float
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A gRPC call came in. `type` is unary, client_stream, server_stream or bidi_stream."""
+
+    service: str
+    method: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallHandled:
+    """A gRPC call ended. `code` is the status as the specification writes it, such as INVALID_ARGUMENT."""
+
+    service: str
+    method: str
+    type: str
+    code: str
+    seconds: float
+
+
+class Observer:
+    """Is told what happens and by default does nothing with it; override what you want to know.
+
+    `group_committed` comes from the writer's thread, everything else from the event loop's. Methods return at once and
+    never raise: they stand in the path of every batch.
+    """
+
+    def batch_answered(self, batch: BatchAnswered) -> None:
+        """Once for every batch that was taken."""
+
+    def batch_refused(self, refusal: BatchRefused) -> None:
+        """Once for every batch that was refused as a whole."""
+
+    def accepted_lost(self, events: int) -> None:
+        """So many events that were answered as queued were then not stored."""
+
+    def group_committed(self, group: GroupCommitted) -> None:
+        """Once a commit; on the writer's thread."""
+
+    def question_answered(self, question: QuestionAnswered) -> None:
+        """Once a question."""
+
+    def call_started(self, call: CallStarted) -> None:
+        """Once a call, before its handler."""
+
+    def call_handled(self, call: CallHandled) -> None:
+        """Once a call, after its handler."""
+
+    def message_received(self, service: str, method: str, type: str) -> None:
+        """Once a message from a client. `type` as in CallStarted."""
+
+    def message_sent(self, service: str, method: str, type: str) -> None:
+        """Once a message to a client. `type` as in CallStarted."""

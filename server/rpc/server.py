@@ -1,0 +1,130 @@
+"""The gRPC server: what it listens on, with which limits, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2
+
+from server.config import MIB, Limits
+from server.errors import ConfigurationError
+from server.ingest.service import IngestService
+from server.observe import CallHandled, CallStarted, Observer
+from server.query.service import QueryService
+from server.rpc import calls, ingest, query
+
+MESSAGE_BYTES_MAX = 8 * MIB
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    # A second daemon on the same port must fail, not share it.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 256),
+    # Half-open connections are found within 80 s; clients may ping every 30 s, also without calls.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.enable_channelz", 0),
+    # Identity only: gRPC decompresses a message before it looks at its size, so 8 KiB can become gigabytes.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+)
+
+
+class RpcServer:
+    """Serves trackd.v1, health and reflection on one port."""
+
+    def __init__(
+        self, address: str, ingest_service: IngestService, query_service: QueryService, limits: Limits, observer: Observer
+    ) -> None:
+        """Binds the address; ConfigurationError if that is not possible. Nothing is served before `start`."""
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._ingest = ingest.IngestMethods(ingest_service, limits, observer)
+        methods = query.QueryMethods(query_service, observer)
+        types = query.EventTypeMethods(query_service, ingest_service, observer)
+        services: Mapping[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
+            ingest.SERVICE: self._ingest.handlers(),
+            query.SERVICE: methods.handlers(),
+            query.TYPES_SERVICE: types.handlers(),
+        }
+        # Generic handlers: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
+        self._server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
+        )
+        generic = _GenericOnly(self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)  # type: ignore[no-untyped-call]
+        files = (ingest_pb2, query_pb2, event_type_pb2)
+        names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
+        self._services = [*names, ""]
+        described = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            reflection.aio.ReflectionServicer(service_names=described), generic
+        )
+        self._server.add_generic_rpc_handlers((_Unknown(observer),))
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                "ADDRESS_IN_USE", f"cannot listen on {address}", hint="is another daemon running there? choose another --listen"
+            ) from error
+        self.address = f"{address.rpartition(':')[0]}:{self.port}"
+
+    async def start(self) -> None:
+        """Begins to serve; health stays NOT_SERVING."""
+        for name in self._services:
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+
+    async def set_serving(self, *, ingest_serving: bool, query_serving: bool) -> None:
+        """What health says; the server as a whole ("") serves if both do."""
+        for name in self._services:
+            serving = {ingest.SERVICE: ingest_serving, query.SERVICE: query_serving}.get(
+                name, ingest_serving and query_serving
+            )
+            state = health_pb2.HealthCheckResponse
+            await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)
+
+    async def stop(self, *, drain_s: float, grace_s: float) -> None:
+        """Says NOT_SERVING, waits so that balancers notice, lets streams answer what is in flight, then ends."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(drain_s)
+        self._ingest.drain()
+        deadline = asyncio.get_running_loop().time() + grace_s
+        # `stop` does not wait for handlers that still have something to say.
+        while self._ingest.open_streams and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.005)
+        await self._server.stop(grace_s)
+
+
+class _GenericOnly:
+    """Stands in for the server where generated code registers methods both ways, and drops the slow one."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler[Any, Any], ...]) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Not for us."""
+
+
+class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the type stubs only
+    """Comes last: counts calls of methods that do not exist, under one name, and leaves them unimplemented."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> None:
+        self._observer.call_started(CallStarted("other", "other", calls.UNARY))
+        self._observer.call_handled(CallHandled("other", "other", calls.UNARY, "UNIMPLEMENTED", 0.0))
