@@ -1,4 +1,4 @@
-"""The Prometheus side of what core code announces. The only module besides the exporter that knows prometheus_client.
+"""The Prometheus side of what core code announces. Besides the exporter the only module that knows prometheus_client.
 
 Names and labels of gRPC are those of go-grpc-middleware, which dashboards know. No label value comes from a client. A
 series that is known exists from the start, because a rate() needs the zero before the first one.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -28,26 +29,16 @@ from server.observe import (
     QuestionAnswered,
 )
 
+_Child = TypeVar("_Child")
+
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From well below one fsync to what nobody waits for."""
 
-GROUP_BUCKETS_EVENTS = (1, 10, 100, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
+COMMIT_BUCKETS_EVENTS = (1, 10, 100, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 """From one lone event to twice the usual bound of a group."""
 
-QUESTION_KINDS = ("list_events", "count_events")
-
-METHODS: Mapping[tuple[str, str], str] = {
-    ("trackd.v1.IngestService", "Append"): "unary",
-    ("trackd.v1.IngestService", "AppendStream"): "bidi_stream",
-    ("trackd.v1.QueryService", "ListEvents"): "unary",
-    ("trackd.v1.QueryService", "CountEvents"): "unary",
-    ("trackd.v1.EventTypeService", "ListEventTypes"): "unary",
-    ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
-    ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",
-}
-"""(service, method) -> type. Any other method counts as OTHER: what a client asks for must not become a series."""
-
-OTHER = ("other", "other")
+EVENT_RESULTS = ("accepted", "duplicate", "rejected", "queued", "refused")
+"""Every event that is sent ends in one; `refused` are those of batches that were refused as a whole."""
 
 REJECTION_REASONS = (
     "ATOMIC_ABORTED",
@@ -69,11 +60,28 @@ REJECTION_REASONS = (
     "TYPE_LIMIT",
     "TYPE_NOT_REGISTERED",
 )
-"""Reasons of single events that exist from the start; others appear when they first happen."""
+"""Why single events are rejected. Any other reason of ours gets its series when it first happens."""
 
 REFUSAL_REASONS = ("BATCH_TOO_LARGE", "DISK_FULL", "DRAINING", "QUEUE_FULL")
+"""The same for batches as a whole."""
 
-# Status names of the gRPC specification -> the spelling of Go, which the dashboards use.
+QUESTION_KINDS = ("list_events", "count_events")
+"""What can be asked."""
+
+METHODS: Mapping[tuple[str, str], str] = {
+    ("trackd.v1.IngestService", "Append"): "unary",
+    ("trackd.v1.IngestService", "AppendStream"): "bidi_stream",
+    ("trackd.v1.QueryService", "ListEvents"): "unary",
+    ("trackd.v1.QueryService", "CountEvents"): "unary",
+    ("trackd.v1.EventTypeService", "ListEventTypes"): "unary",
+    ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
+    ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",
+}
+"""(service, method) -> type; a test compares it with protos/trackd/v1."""
+
+OTHER = ("other", "other")
+"""Stands for all methods that are not in METHODS."""
+
 GO_CODES: Mapping[str, str] = {
     "OK": "OK",
     "CANCELLED": "Canceled",
@@ -93,6 +101,7 @@ GO_CODES: Mapping[str, str] = {
     "DATA_LOSS": "DataLoss",
     "UNAUTHENTICATED": "Unauthenticated",
 }
+"""Status names of the gRPC specification -> Go's spelling, which the dashboards use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +117,96 @@ class Gauges:
     event_loop_lag_seconds: Callable[[], float]
 
 
+class PrometheusObserver(Observer):
+    """Turns announcements into series of its own `registry`."""
+
+    def __init__(
+        self, gauges: Gauges, *, objectives_seconds: Iterable[float] = (), build: Mapping[str, str] | None = None
+    ) -> None:
+        """`objectives_seconds`: latencies promised to users. Each becomes a bucket, for a share is exact only there.
+
+        `build`: what `trackd_build_info` says; None takes `build_info()`.
+        """
+        # Drops a second series beside each counter, with a time nobody asks for. The switch is global to the process.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        buckets = sorted({*LATENCY_BUCKETS_S, *objectives_seconds})
+        self._batches = _BatchSeries(self.registry, buckets)
+        self._calls = _CallSeries(self.registry, buckets)
+        self._questions = _QuestionSeries(self.registry, buckets)
+        info = Info("trackd_build", "Always 1; the labels say what runs.", registry=self.registry)
+        info.info(dict(build_info() if build is None else build))
+        self.registry.register(_GaugeCollector(gauges))
+        # Memory, processor time and open files of this process, under their standard names.
+        ProcessCollector(registry=self.registry)
+
+    def batch_answered(self, batch: BatchAnswered) -> None:
+        """Counts the events by result and reason, and observes the latency of the acknowledgement once."""
+        series = self._batches
+        series.ack_seconds[batch.durability].observe(batch.seconds)
+        series.bytes.inc(batch.bytes)
+        results = series.results
+        if batch.accepted:
+            results["accepted"].inc(batch.accepted)
+        if batch.duplicate:
+            results["duplicate"].inc(batch.duplicate)
+        if batch.rejected:
+            results["rejected"].inc(batch.rejected)
+        if batch.queued:
+            results["queued"].inc(batch.queued)
+        for reason, events in batch.reasons.items():
+            series.rejections[reason].inc(events)
+
+    def batch_refused(self, refusal: BatchRefused) -> None:
+        """Counts the batch by reason and its events as refused."""
+        self._batches.refusals[refusal.reason].inc()
+        self._batches.results["refused"].inc(refusal.events)
+
+    def accepted_lost(self, events: int) -> None:
+        """Counts them."""
+        self._batches.lost.inc(events)
+
+    def group_committed(self, group: GroupCommitted) -> None:
+        """Observes how long it took and how much it held."""
+        series = self._batches
+        series.commit_seconds.observe(group.seconds)
+        series.commit_events.observe(group.events)
+        series.commit_batches.inc(group.batches)
+        series.linger_seconds.inc(group.linger_seconds)
+
+    def question_answered(self, question: QuestionAnswered) -> None:
+        """Observes its latency, and counts it if it failed."""
+        self._questions.seconds[question.kind].observe(question.seconds)
+        if not question.ok:
+            self._questions.failures[question.kind].inc()
+
+    def call_started(self, call: CallStarted) -> None:
+        """Counts it."""
+        self._calls.started[call.service, call.method].inc()
+
+    def call_handled(self, call: CallHandled) -> None:
+        """Counts it by code. Only unary calls have a latency: the lifetime of a stream says nothing."""
+        self._calls.handled[call.service, call.method][GO_CODES.get(call.code, "Unknown")].inc()
+        if call.type == "unary":
+            self._calls.seconds[call.service, call.method].observe(call.seconds)
+
+    def message_received(self, service: str, method: str, type: str) -> None:
+        """Counts it; the type is that of METHODS."""
+        self._calls.received[service, method].inc()
+
+    def message_sent(self, service: str, method: str, type: str) -> None:
+        """Counts it; the type is that of METHODS."""
+        self._calls.sent[service, method].inc()
+
+
 def build_info() -> dict[str, str]:
-    """The versions that a bug report needs."""
-    versions = {"version": "trackd", "grpc": "grpcio", "apsw": "apsw"}
-    return {label: _version_of(name) for label, name in versions.items()} | {"python": platform.python_version()}
+    """The versions that a report of a defect needs."""
+    return {
+        "version": _version_of("trackd"),
+        "python": platform.python_version(),
+        "grpc": _version_of("grpcio"),
+        "apsw": _version_of("apsw"),
+    }
 
 
 def _version_of(distribution: str) -> str:
@@ -121,72 +216,120 @@ def _version_of(distribution: str) -> str:
         return "unknown"
 
 
-class PrometheusObserver(Observer):
-    """Turns announcements into series of its own registry."""
+class _ByWord(dict[str, _Child]):
+    """The children of a metric with one label, without the cost of `labels()`; grows with words of our own."""
 
-    def __init__(
-        self, gauges: Gauges, *, objectives_seconds: Iterable[float] = (), build: Mapping[str, str] | None = None
-    ) -> None:
-        """`objectives_seconds`: latencies promised to users. Each becomes a bucket: a share is exact only there."""
-        # A second series beside each counter, for a time nobody asks for. The switch is global to the process.
-        prometheus_client.disable_created_metrics()
-        self.registry = CollectorRegistry()
-        buckets = sorted({*LATENCY_BUCKETS_S, *objectives_seconds})
-        self._calls = _CallSeries(self.registry, buckets)
-        self._batches = _BatchSeries(self.registry, buckets)
-        seconds = Histogram(
-            "trackd_query_seconds", "From question to answer.", ["kind"], registry=self.registry, buckets=buckets
+    def __init__(self, child: Callable[[str], _Child], known: Iterable[str]) -> None:
+        super().__init__((word, child(word)) for word in known)
+        self._child = child
+
+    def __missing__(self, word: str) -> _Child:
+        return self.setdefault(word, self._child(word))
+
+
+class _ByMethod(dict[tuple[str, str], _Child]):
+    """A child for each method that is known; the others share one, so that no client can add a series."""
+
+    def __init__(self, child: Callable[[str, str, str], _Child]) -> None:
+        known = {**METHODS, OTHER: "unary"}
+        super().__init__((key, child(kind, *key)) for key, kind in known.items())
+
+    def __missing__(self, key: tuple[str, str]) -> _Child:
+        return self[OTHER]
+
+
+class _BatchSeries:
+    """The way of a batch: what became of its events, its commit, its answer."""
+
+    def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, bounds: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=bounds)
+
+        ack = "From reading a batch to handing its answer to gRPC: what the service level is about."
+        self.ack_seconds = _ByWord(
+            histogram("trackd_ingest_ack_seconds", ack, buckets, "durability").labels,
+            [level.value for level in Durability],
         )
-        self._question_seconds = _Children(seconds.labels, QUESTION_KINDS)
-        failures = Counter(
-            "trackd_query_failures", "Questions that the daemon owes the answer to.", ["kind"], registry=self.registry
+        self.results = _ByWord(
+            counter("trackd_events_ingested", "Events sent, by what became of them.", "result").labels, EVENT_RESULTS
         )
-        self._question_failures = _Children(failures.labels, QUESTION_KINDS)
-        labels = dict(build_info() if build is None else build)
-        Gauge("trackd_build", "Always 1; the labels say what runs.", labels, registry=self.registry, unit="info").labels(
-            **labels
-        ).set(1)
-        self.registry.register(_GaugeCollector(gauges))
-        # Memory, processor time and open files of the process, under their standard names.
-        ProcessCollector(registry=self.registry)
+        self.rejections = _ByWord(
+            counter("trackd_events_rejected", "Events not stored, by reason.", "reason").labels, REJECTION_REASONS
+        )
+        self.refusals = _ByWord(
+            counter("trackd_batches_refused", "Batches refused as a whole, by reason.", "reason").labels,
+            REFUSAL_REASONS,
+        )
+        self.lost = counter("trackd_events_accepted_lost", "Events answered as queued and then not stored.")
+        self.bytes = counter("trackd_ingest_received_bytes", "Encoded size of the batches that were taken.")
+        self.commit_seconds = histogram("trackd_ingest_commit_seconds", "How long a group took to be durable.", buckets)
+        self.commit_events = histogram("trackd_ingest_commit_events", "Events in a group.", COMMIT_BUCKETS_EVENTS)
+        self.commit_batches = counter("trackd_ingest_commit_batches", "Batches in groups that were committed.")
+        self.linger_seconds = counter("trackd_ingest_linger_seconds", "Time that groups waited for more batches.")
 
-    def batch_answered(self, batch: BatchAnswered) -> None:
-        """Counts the events by result and reason, and observes the acknowledgement's latency once."""
-        self._batches.answered(batch)
 
-    def batch_refused(self, refusal: BatchRefused) -> None:
-        """Counts the batch by reason and its events as refused."""
-        self._batches.refused(refusal)
+class _CallSeries:
+    """What go-grpc-middleware exports, under its names."""
 
-    def accepted_lost(self, events: int) -> None:
-        """Counts them."""
-        self._batches.lost.inc(events)
+    def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
+        labels = ("grpc_type", "grpc_service", "grpc_method")
 
-    def group_committed(self, group: GroupCommitted) -> None:
-        """Observes the commit."""
-        self._batches.committed(group)
+        def counter(name: str, text: str, *more: str) -> Counter:
+            return Counter(name, text, (*labels, *more), registry=registry)
 
-    def question_answered(self, question: QuestionAnswered) -> None:
-        """Observes its latency, and counts it if it failed."""
-        self._question_seconds[question.kind].observe(question.seconds)
-        if not question.ok:
-            self._question_failures[question.kind].inc()
+        handled = counter("grpc_server_handled", "Calls that ended, by status.", "grpc_code")
+        text = "How long unary calls took."
+        seconds = Histogram("grpc_server_handling_seconds", text, labels, registry=registry, buckets=buckets)
+        self.started = _ByMethod(counter("grpc_server_started", "Calls that came in.").labels)
+        self.handled = _ByMethod(
+            lambda kind, service, method: {
+                code: handled.labels(kind, service, method, code) for code in GO_CODES.values()
+            }
+        )
+        self.seconds = _ByMethod(seconds.labels)
+        self.received = _ByMethod(counter("grpc_server_msg_received", "Messages from clients.").labels)
+        self.sent = _ByMethod(counter("grpc_server_msg_sent", "Messages to clients.").labels)
 
-    def call_started(self, call: CallStarted) -> None:
-        """Counts it."""
-        self._calls.started[call.service, call.method].inc()
 
-    def call_handled(self, call: CallHandled) -> None:
-        """Counts it by code; only calls with one answer have a latency: a stream's lifetime says nothing."""
-        key = (call.service, call.method)
-        self._calls.handled[key][call.code].inc()
-        if call.type == "unary":
-            self._calls.seconds[key].observe(call.seconds)
+class _QuestionSeries:
+    """Latency and failures of questions."""
 
-    def message_received(self, service: str, method: str, type: str) -> None:
-        """Counts it."""
-        self._calls.received[service, method].inc()
+    def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
+        text = "From a question to its answer, waiting for a reader included."
+        seconds = Histogram("trackd_query_seconds", text, ("kind",), registry=registry, buckets=buckets)
+        text = "Questions that the daemon owes the answer to."
+        failures = Counter("trackd_query_failures", text, ("kind",), registry=registry)
+        self.seconds = _ByWord(seconds.labels, QUESTION_KINDS)
+        self.failures = _ByWord(failures.labels, QUESTION_KINDS)
 
-    def message_sent(self, service: str, method: str, type: str) -> None:
-        """Counts it."""
-        self._calls.sent[service, method].inc()
+
+class _GaugeCollector(Collector):
+    """Reads the gauges when it is asked, so that they cost nothing in between."""
+
+    def __init__(self, gauges: Gauges) -> None:
+        self._gauges = (
+            ("trackd_write_queue_events", "Events waiting for the writer.", gauges.queue_events),
+            ("trackd_write_queue_bytes", "Bytes of batches waiting for the writer.", gauges.queue_bytes),
+            ("trackd_head_position", "The highest position that is durable and visible.", gauges.head),
+            ("trackd_months", "Months in the store.", gauges.months),
+            ("trackd_sqlite_wal_bytes", "Size of all write-ahead logs.", gauges.wal_bytes),
+            ("trackd_disk_free_bytes", "Room left on the file system of the data.", gauges.disk_free_bytes),
+            ("trackd_event_loop_lag_seconds", "How late the event loop last was.", gauges.event_loop_lag_seconds),
+        )
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """The names alone: registering must not call what is not there yet."""
+        for name, text, _read in self._gauges:
+            yield GaugeMetricFamily(name, text)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading of each."""
+        for name, text, read in self._gauges:
+            try:
+                value = float(read())
+            except Exception:  # one broken reading must not hide all other series
+                value = math.nan
+            yield GaugeMetricFamily(name, text, value=value)
