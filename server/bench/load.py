@@ -1,0 +1,136 @@
+"""Driving a server: streams of prepared batches, and callers that wait for each answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from trackd.v1 import ingest_pb2
+
+from server.errors import Internal
+
+STREAM = "/trackd.v1.IngestService/AppendStream"
+UNARY = "/trackd.v1.IngestService/Append"
+IN_FLIGHT = 32
+"""Batches that a stream has sent and not got answered."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run measured."""
+
+    seconds: float = 0.0
+    accepted: int = 0
+    ack_ms: list[float] = field(default_factory=list)
+    """From handing a message to gRPC until its answer, sorted."""
+    finished: list[float] = field(default_factory=list)
+    """When each message was answered, seconds after the start, sorted."""
+
+    def quantile_ms(self, share: float) -> float:
+        """The time within which a share of the messages was answered."""
+        return self.ack_ms[min(len(self.ack_ms) - 1, int(len(self.ack_ms) * share))] if self.ack_ms else 0.0
+
+    def close(self, seconds: float) -> Run:
+        """Sorts what came in."""
+        self.seconds = seconds
+        self.ack_ms.sort()
+        self.finished.sort()
+        return self
+
+
+def stream(target: str, messages: Sequence[bytes], *, streams: int = 1, per_second: float | None = None) -> Run:
+    """Sends the messages over some streams at once, as fast as they are answered or so many a second."""
+    run = Run()
+    lock = threading.Lock()
+    failures: list[Exception] = []
+    with grpc.insecure_channel(target) as channel:
+        grpc.channel_ready_future(channel).result(timeout=30)
+        start = time.perf_counter()
+
+        def one(number: int) -> None:
+            try:
+                pace = per_second / streams if per_second else None
+                accepted, acks, finished = _one_stream(channel, messages[number::streams], start, pace)
+            except grpc.RpcError as error:
+                failures.append(error)
+                return
+            with lock:
+                run.accepted += accepted
+                run.ack_ms += acks
+                run.finished += finished
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(streams)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - start
+    if failures:
+        raise Internal("BENCH_FAILED", f"a stream failed: {failures[0]}")
+    return run.close(seconds)
+
+
+def _one_stream(
+    channel: grpc.Channel, messages: Sequence[bytes], start: float, per_second: float | None
+) -> tuple[int, list[float], list[float]]:
+    free = threading.Semaphore(IN_FLIGHT)
+    sent: deque[float] = deque()
+
+    def send() -> Iterator[bytes]:
+        yield ingest_pb2.AppendStreamRequest(open=ingest_pb2.AppendStreamOpen(source="bench")).SerializeToString()
+        for number, raw in enumerate(messages):
+            if per_second:
+                time.sleep(max(0.0, start + number / per_second - time.perf_counter()))
+            free.acquire()
+            sent.append(time.perf_counter())
+            yield raw
+
+    call = channel.stream_stream(STREAM, request_serializer=None, response_deserializer=None)
+    replies = iter(call(send()))
+    next(replies)
+    raw_replies, acks, finished = [], [], []
+    for reply in replies:
+        now = time.perf_counter()
+        free.release()
+        acks.append((now - sent.popleft()) * 1000)
+        finished.append(now - start)
+        raw_replies.append(reply)
+    accepted = 0
+    for reply in raw_replies:
+        answer = ingest_pb2.AppendStreamResponse.FromString(reply).answer
+        if answer.HasField("error"):
+            raise Internal("BENCH_FAILED", f"a batch was refused: {answer.error.message}")
+        accepted += answer.result.accepted
+    return accepted, acks, finished
+
+
+def unary(target: str, requests: Sequence[bytes], *, callers: int) -> Run:
+    """Callers that each send a request, wait for the answer, and send the next."""
+    return asyncio.run(_unary(target, requests, callers))
+
+
+async def _unary(target: str, requests: Sequence[bytes], callers: int) -> Run:
+    run = Run()
+    async with grpc.aio.insecure_channel(target) as channel:
+        await channel.channel_ready()
+        call = channel.unary_unary(UNARY, request_serializer=None, response_deserializer=None)
+        await call(requests[0])  # the first call pays for the connection
+        waiting = iter(requests[1:])
+        start = time.perf_counter()
+
+        async def caller() -> None:
+            for raw in waiting:
+                sent = time.perf_counter()
+                await call(raw)
+                now = time.perf_counter()
+                run.ack_ms.append((now - sent) * 1000)
+                run.finished.append(now - start)
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        run.accepted = len(run.ack_ms)
+        return run.close(time.perf_counter() - start)

@@ -1,0 +1,111 @@
+"""Encoded batches for load: made ahead, so that the client takes as little as possible from the daemon's cores.
+
+A message is encoded once as a template; copies of it get other ids and times by overwriting bytes in place. Every id is
+a UUIDv7 that rises with time, every event differs from every other, all are of one month.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+from collections.abc import Iterator
+from itertools import count
+
+from trackd.v1 import event_pb2, ingest_pb2
+
+USERS = 50_000
+TYPES = 40
+EVENTS_PER_MS = 8
+TEMPLATES = 64
+_MARK = 0x7AAA_AAAA_AAAA
+"""A time whose bytes are found again in a template, both as an id and as a varint."""
+_ID = struct.Struct(">HIHQ")
+
+
+class Traffic:
+    """Makes events that never repeat. `seed` decides everything but the time of the first event."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311
+        self._number = count()
+        self._salt = self._random.getrandbits(62)
+        # Far enough back that neither the clock's skew nor the end of the month comes near in any run.
+        self._start_ms = month_start_ms(time.time()) + 1_000
+
+    def event(self, timestamp_ms: int | None = None) -> event_pb2.Event:
+        """One event of about 100 bytes, with metadata that has to be checked."""
+        draw = self._random.randrange
+        number = next(self._number)
+        at = self._start_ms + number // EVENTS_PER_MS if timestamp_ms is None else timestamp_ms
+        return event_pb2.Event(
+            id=self._id(at, number),
+            type=f"type_{draw(TYPES):02d}",
+            user_id=f"user-{draw(USERS):05d}",
+            timestamp_ms=at,
+            session_id=f"s{draw(1_000_000):06d}",
+            metadata=f'{{"repo":"curl","pr":{draw(10_000)},"files":{draw(50)}}}',
+        )
+
+    def _id(self, at: int, number: int) -> bytes:
+        return _ID.pack(at >> 32, at & 0xFFFFFFFF, 0x7000 | number & 0xFFF, 1 << 63 | (number ^ self._salt) & (1 << 62) - 1)
+
+    def requests(self, events: int) -> Iterator[bytes]:
+        """Encoded unary AppendRequests with one event each."""
+        for _ in range(events):
+            yield ingest_pb2.AppendRequest(source="bench", events=[self.event()]).SerializeToString()
+
+    def batches(self, events: int, batch: int) -> list[bytes]:
+        """Encoded stream messages with `batch` events each."""
+        templates = [_Template(self, batch) for _ in range(min(TEMPLATES, max(1, events // batch)))]
+        return [templates[number % len(templates)].copy() for number in range(events // batch)]
+
+
+class _Template:
+    """An encoded batch and the places of its ids and times."""
+
+    def __init__(self, traffic: Traffic, batch: int) -> None:
+        self._traffic = traffic
+        request = ingest_pb2.AppendStreamRequest()
+        request.batch.events.extend(traffic.event(_MARK) for _ in range(batch))
+        self._bytes = request.SerializeToString()
+        id_mark, time_mark = _MARK.to_bytes(6), _varint(_MARK)
+        self._ids = list(_places(self._bytes, b"\x0a\x10" + id_mark, 2))
+        self._times = list(_places(self._bytes, b"\x20" + time_mark, 1))
+        if not len(self._ids) == len(self._times) == batch:
+            msg = "the marks of a template are ambiguous"
+            raise AssertionError(msg)
+
+    def copy(self) -> bytes:
+        message = bytearray(self._bytes)
+        traffic = self._traffic
+        for id_at, time_at in zip(self._ids, self._times, strict=True):
+            number = next(traffic._number)  # noqa: SLF001
+            at = traffic._start_ms + number // EVENTS_PER_MS  # noqa: SLF001
+            message[id_at : id_at + 16] = traffic._id(at, number)  # noqa: SLF001
+            varint = _varint(at)
+            # The mark has one byte more than a time of this century: pad with a redundant continuation.
+            message[time_at : time_at + 7] = varint[:-1] + bytes((varint[-1] | 0x80, 0x00))
+        return bytes(message)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _places(data: bytes, mark: bytes, skip: int) -> Iterator[int]:
+    at = data.find(mark)
+    while at >= 0:
+        yield at + skip
+        at = data.find(mark, at + len(mark))
+
+
+def month_start_ms(now_s: float) -> int:
+    """The first millisecond of the UTC month of a moment."""
+    moment = time.gmtime(now_s)
+    return int((now_s // 86_400 - (moment.tm_mday - 1)) * 86_400) * 1000

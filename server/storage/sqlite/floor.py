@@ -1,0 +1,74 @@
+"""The floor of `trackd bench ingest`: rows of a store appended straight through the driver, with nothing around it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from itertools import chain, islice
+from pathlib import Path
+
+import apsw
+
+from server import config
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+from server.storage.sqlite.layout import Layout
+from server.storage.sqlite.store import PAGE_BYTES, WAL_PASSIVE_PAGES
+
+REPETITIONS = 3
+_ROWS_AT_ONCE = 400
+
+
+def floor_events_per_second(data: Path, scratch: Path, *, rows_max: int, rows_per_commit: int) -> tuple[int, float]:
+    """How many rows were used, and how many a second are appended at best of three.
+
+    The rows are those of the largest month of a store that is not in use. Same table, same multi-row statements, same
+    settings of the connection, FULL, and a checkpoint at the same size of the log; the rows are ready as tuples.
+    """
+    layout = Layout(data)
+    path, month = max(
+        ((layout.events(month, generation), month) for month, generation in layout.found()),
+        key=lambda entry: entry[0].stat().st_size,
+    )
+    with sqlite.translated(path):
+        source = sqlite.open_reader(path, cache_bytes=1 << 20)
+        table = schema.events_table(month)
+        rows = source.execute(f"SELECT * FROM {table} ORDER BY position LIMIT ?", (rows_max,)).fetchall()
+        source.close()
+        best = 0.0
+        for repetition in range(REPETITIONS):
+            directory = scratch / f"floor-{repetition}"
+            directory.mkdir()
+            seconds = _append(directory / "events.db", schema.month_schema(month), table, rows, rows_per_commit)
+            best = max(best, len(rows) / seconds)
+            shutil.rmtree(directory)
+    return len(rows), best
+
+
+def _append(path: Path, ddl: str, table: str, rows: list[tuple[object, ...]], rows_per_commit: int) -> float:
+    settings = config.Storage()
+    cache_bytes = settings.page_cache_bytes // settings.open_months_max
+    connection = sqlite.open_writer(path, cache_bytes=cache_bytes, wal_bytes_max=settings.wal_bytes_max, create=True)
+    schema.create(connection, ddl, {})
+    wal_pages = 0
+
+    def count(_connection: apsw.Connection, _name: str, pages: int) -> int:
+        nonlocal wal_pages
+        wal_pages = pages
+        return apsw.SQLITE_OK
+
+    connection.set_wal_hook(count)
+    columns = len(schema.EVENT_COLUMNS)
+    waiting = iter(rows)
+    start = time.perf_counter()
+    while group := list(islice(waiting, rows_per_commit)):
+        connection.execute("BEGIN IMMEDIATE")
+        for first in range(0, len(group), _ROWS_AT_ONCE):
+            flat = list(chain.from_iterable(group[first : first + _ROWS_AT_ONCE]))
+            sqlite.insert_rows(connection, table, columns, flat, suffix=" ON CONFLICT(id) DO NOTHING")
+        connection.execute("COMMIT")
+        if wal_pages > WAL_PASSIVE_PAGES and wal_pages * PAGE_BYTES <= settings.wal_bytes_max:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    seconds = time.perf_counter() - start
+    connection.close()
+    return seconds
