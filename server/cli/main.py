@@ -1,24 +1,35 @@
 """The command `trackd`. Each command is a module of this package; here they only get their names.
 
-serve.py offers `serve`, check.py `check`, bench.py `app`: functions and a Typer app that say in their own docstrings
-what --help shows.
+serve.py offers `serve`, check.py `check`, bench.py `app`, and so on: functions and Typer apps that say in their own
+docstrings what --help shows.
 """
 
 from __future__ import annotations
 
 import typer
 
-from server.cli import bench, check, serve
+from server.cli import bench, check, count, demo, events, health, serve, types
+from server.cli.importing import command as importing
+from server.cli.terminal import EXIT_CODES
 
 app = typer.Typer(
     name="trackd",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Keep events exactly once in monthly SQLite tables: stream them in over gRPC, read them back.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Keep events exactly once in monthly SQLite tables: stream them in over gRPC, read them back.\n\n"
+    "New here? Run: trackd demo",
+    epilog=f"{EXIT_CODES} Commands that talk to a daemon take --target, or TRACKD_TARGET from the environment.",
 )
-app.command("serve")(serve.serve)
-app.command("check")(check.check)
-app.add_typer(bench.app, name="bench")
+app.command("demo", rich_help_panel="Start")(demo.demo)
+app.command("serve", rich_help_panel="Start")(serve.serve)
+app.command("import", rich_help_panel="Send and ask")(importing.import_)
+app.command("events", rich_help_panel="Send and ask")(events.events)
+app.command("count", rich_help_panel="Send and ask")(count.count)
+app.add_typer(types.app, name="types", rich_help_panel="Send and ask")
+app.command("health", rich_help_panel="Operate")(health.health)
+app.command("check", rich_help_panel="Operate")(check.check)
+app.add_typer(bench.app, name="bench", rich_help_panel="Operate")
 
 
 def main() -> None:

@@ -1,0 +1,32 @@
+"""Tables of counts with a bar for each row, for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from rich.bar import Bar
+from rich.table import Table
+from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def bar_table(
+    names: Sequence[str], rows: Iterable[tuple[Sequence[str], int]], *, title: str = "", color: str = "cyan", width: int = 0
+) -> Table:
+    """Rows of (values of `names`, count), each with its share of the largest as a bar; `width` 0 fills what is there."""
+    listed = list(rows)
+    largest = max((count for _, count in listed), default=0)
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left", title_style="bold",
+        expand=not width,
+    )
+    for name in names:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=40)
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("", ratio=None if width else 1, min_width=width or 8, width=width or None)
+    for key, count in listed:
+        cells = [Text(_CONTROL.sub(" ", value) or "(none)") for value in key]
+        table.add_row(*cells, f"{count:,}", Bar(size=max(largest, 1), begin=0, end=count, color=color))
+    return table

@@ -1,0 +1,154 @@
+"""`trackd events`: lists events, as a table for people or as JSON lines."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import orjson
+import typer
+from rich.table import Table
+from rich.text import Text
+
+import trackd
+from server.cli import filters
+from server.cli.moments import show_moment
+from server.cli.terminal import AsJson, Target, Timeout, connected, out, print_json, say
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ACTIONS = {1: "create", 2: "update", 3: "delete"}
+_STATUSES = {0: "success", 1: "success", 2: "failed"}
+
+
+class Order(StrEnum):
+    """In which order events are listed."""
+
+    TIME_ASC = "time_asc"
+    TIME_DESC = "time_desc"
+    POSITION_ASC = "position_asc"
+    POSITION_DESC = "position_desc"
+
+
+def events(
+    types: filters.Types = None,
+    users: filters.Users = None,
+    sources: filters.Sources = None,
+    sessions: filters.Sessions = None,
+    tags: filters.Tags = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    order: Annotated[Order, typer.Option(help="By event time or in commit order.")] = Order.TIME_DESC,
+    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0: all.")] = 20,
+    target: Target = trackd.DEFAULT_TARGET,
+    timeout: Timeout = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """List events, the newest first.
+
+    With --json one object a line, metadata as a JSON value. Options that choose events must all match; one that is
+    repeated matches any of its values.
+
+    Exit codes: 0 done, 1 refused, 2 no daemon answers (or wrong usage).
+    """
+    where = filters.event_filter(types, users, sources, sessions, tags, since, until)
+    with connected(target, timeout) as client:
+        # One more than shown tells whether there are more.
+        wanted = None if limit == 0 else limit + (not as_json)
+        found = itertools.islice(
+            client.list_events(where, order=order.value, page_size=min(wanted or 1_000, 1_000)), wanted
+        )
+        if as_json:
+            for stored in found:
+                print_json(event_json(stored))
+            return
+        rows = list(found)
+    out.print(event_table(rows[:limit] if limit else rows))
+    if limit and len(rows) > limit:
+        say(f"there are more; --limit shows them (now {limit})", "dim")
+    if not rows:
+        say("no events match", "dim")
+
+
+def event_table(rows: Iterable[trackd.StoredEvent]) -> Table:
+    """Events as a table that fits the terminal: long cells are cut, times are UTC."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    # Columns that may not wrap keep their width; those that may are made as narrow as the terminal needs, and their
+    # texts are cut instead of wrapped.
+    table.add_column("time (UTC)", no_wrap=True)
+    table.add_column("type", no_wrap=True, style="cyan")
+    table.add_column("user", max_width=28)
+    table.add_column("tags", max_width=24, style="green")
+    table.add_column("what else", style="dim")
+    for stored in rows:
+        event = stored.event
+        told = (show_moment(event.timestamp_ms), event.type, event.user_id, " ".join(event.tags), _rest(event))
+        # What senders wrote must not steer the terminal or be read as markup.
+        table.add_row(*(Text(_CONTROL.sub(" ", cell), no_wrap=True, overflow="ellipsis") for cell in told))
+    return table
+
+
+def event_json(stored: trackd.StoredEvent) -> dict[str, Any]:
+    """One event as it is printed: absent fields are left out, JSON texts become values digit by digit."""
+    event = stored.event
+    told: dict[str, Any] = {
+        "position": stored.position,
+        "id": str(UUID(bytes=event.id)),
+        "type": event.type,
+        "user_id": event.user_id,
+        "source": stored.source,
+        "timestamp_ms": event.timestamp_ms,
+        "received_ms": stored.received_ms,
+    }
+    for name in ("session_id", "client_ip", "description"):
+        if value := getattr(event, name):
+            told[name] = value
+    if event.tags:
+        told["tags"] = list(event.tags)
+    if event.metadata:
+        told["metadata"] = _json_value(event.metadata)
+    if event.HasField("change"):
+        told["change"] = _change_json(event.change)
+    return told
+
+
+def _change_json(change: trackd.Change) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "table_name": change.table_name,
+        "row_id": change.row_id,
+        "action": _ACTIONS.get(change.action, str(change.action)),
+        "status": _STATUSES.get(change.status, str(change.status)),
+    }
+    for name in ("old_values", "new_values"):
+        if text := getattr(change, name):
+            told[name] = _json_value(text)
+    if change.HasField("rows_affected"):
+        told["rows_affected"] = change.rows_affected
+    return told
+
+
+def _json_value(text: str) -> orjson.Fragment | str:
+    """JSON text put into JSON as it stands, on one line; what is not JSON, as text."""
+    try:
+        return orjson.Fragment(msgspec.json.format(text, indent=-1))
+    except msgspec.DecodeError:
+        return text
+
+
+def _rest(event: trackd.Event) -> str:
+    """Description, change and metadata in a few words."""
+    parts = [event.description] if event.description else []
+    if event.HasField("change"):
+        change = event.change
+        parts.append(f"{_ACTIONS.get(change.action, '?')} {change.table_name}/{change.row_id}")
+    if event.metadata:
+        try:
+            known = orjson.loads(event.metadata)
+            parts += [f"{key}={value}" for key, value in known.items()]
+        except (orjson.JSONDecodeError, AttributeError):
+            parts.append(event.metadata)
+    return " ".join(parts)

@@ -1,0 +1,197 @@
+"""Events written as lines of JSON: the names of the wire contract, or the short ones `ts, type, user, tags, data`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+import trackd
+from server.cli.importing.identity import TIME_MS_MAX, Ordinals, canonical_json, content_id
+
+_EMPTY = msgspec.Raw()
+
+
+class BadLine(Exception):
+    """This line is no event; the text says why."""
+
+
+class _Change(msgspec.Struct, forbid_unknown_fields=True):
+    tableName: str | None = None
+    table_name: str | None = None
+    rowId: str | None = None
+    row_id: str | None = None
+    action: str | int | None = None
+    oldValues: msgspec.Raw = _EMPTY
+    old_values: msgspec.Raw = _EMPTY
+    newValues: msgspec.Raw = _EMPTY
+    new_values: msgspec.Raw = _EMPTY
+    status: str | int | None = None
+    rowsAffected: int | str | None = None
+    rows_affected: int | str | None = None
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    ts: int | str | None = None
+    type: str | None = None
+    user: str | int | None = None
+    tags: list[str] | None = None
+    data: msgspec.Raw = _EMPTY
+    id: str | None = None
+    userId: str | int | None = None
+    user_id: str | int | None = None
+    timestampMs: int | str | None = None
+    timestamp_ms: int | str | None = None
+    sessionId: str | None = None
+    session_id: str | None = None
+    clientIp: str | None = None
+    client_ip: str | None = None
+    description: str | None = None
+    metadata: msgspec.Raw = _EMPTY
+    change: _Change | None = None
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+_ACTIONS = {"create": 1, "update": 2, "delete": 3}
+_STATUSES = {"success": 1, "failed": 2}
+
+
+def parse(line: bytes, ordinals: Ordinals) -> trackd.Event:
+    """The event of one line. Without an id it gets one (server.cli.importing.identity) and then needs a time.
+
+    Raises BadLine for what is not JSON, has unknown or contradicting keys or values of the wrong kind. Limits, names
+    and the content of metadata are the daemon's to judge.
+    """
+    try:
+        read = _decode(line)
+        timestamp_ms = _whole("timestampMs", _only("timestampMs", read.timestampMs, read.timestamp_ms, read.ts))
+        user = _only("userId", read.userId, read.user_id, read.user)
+        session_id = _only("sessionId", read.sessionId, read.session_id) or ""
+        client_ip = _only("clientIp", read.clientIp, read.client_ip) or ""
+        metadata = _json_text("metadata", read.metadata, read.data)
+        change = _change(read.change) if read.change is not None else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadLine(str(error)) from None
+    user_id = "" if user is None else str(user)
+    type_, description, tags = read.type or "", read.description or "", read.tags or ()
+    if read.id:
+        id_ = _id(read.id)
+    elif timestamp_ms is None:
+        raise BadLine("neither an id nor a time (timestampMs or ts): it could not be recognised in a second import")
+    elif not 0 <= timestamp_ms <= TIME_MS_MAX:
+        raise BadLine(f"the time {timestamp_ms} is outside of what an id can carry (0 to {TIME_MS_MAX})")
+    else:
+        told = canonical_json(metadata) if metadata else ""
+        audit = _canonical_change(change) if change is not None else None
+        content = (type_, user_id, session_id, client_ip, description, tags, told, audit)
+        try:
+            id_ = content_id(timestamp_ms, content, ordinals)
+        except TypeError as error:
+            raise BadLine(str(error)) from None
+    return trackd.Event(
+        id=id_,
+        type=type_,
+        user_id=user_id,
+        timestamp_ms=timestamp_ms,
+        session_id=session_id,
+        client_ip=client_ip,
+        description=description,
+        tags=tags,
+        metadata=metadata,
+        change=change,
+    )
+
+
+def _only(name: str, *values: Any) -> Any:
+    """The one value that was given under any of its names."""
+    given = [value for value in values if value is not None]
+    if len(given) > 1:
+        raise BadLine(f"{name} is given under two names")
+    return given[0] if given else None
+
+
+def _whole(name: str, value: int | str | None) -> int | None:
+    """Proto JSON writes 64-bit integers as text; both forms are taken."""
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            raise BadLine(f"{name} is not a whole number: {value!r}") from None
+    if value is not None and not -(1 << 63) <= value < 1 << 63:
+        raise BadLine(f"{name} does not fit into 64 bits")
+    return value
+
+
+def _json_text(name: str, *values: msgspec.Raw) -> str:
+    """JSON given as a value or as text. A value keeps its own text: numbers lose no digit on the way."""
+    texts = [text for text in (bytes(value).decode() for value in values if value) if text != "null"]
+    if not texts:
+        return ""
+    if len(texts) > 1:
+        raise BadLine(f"{name} is given under two names")
+    text = texts[0]
+    if text[0] == "{":
+        return text
+    if text[0] == '"':
+        return msgspec.json.decode(text, type=str)
+    raise BadLine(f"{name} must be a JSON object (or one as text)")
+
+
+def _id(text: str) -> bytes:
+    """16 bytes, written as a UUID or, as in proto JSON, in base64 (either alphabet, with or without padding)."""
+    if len(text) >= 32:
+        try:
+            return UUID(text).bytes
+        except ValueError:
+            pass
+    try:
+        padded = text.replace("-", "+").replace("_", "/").rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
+        found = base64.b64decode(padded, validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    if len(found) != 16:
+        raise BadLine(f"the id {text[:60]!r} is neither a UUID nor 16 bytes in base64")
+    return found
+
+
+def _name_of(value: str | int | None, prefix: str, numbers: dict[str, int]) -> int:
+    """An enum value: its wire name, its short name or its number."""
+    if isinstance(value, int):
+        return value
+    if value is None:
+        return 0
+    number = numbers.get(value.removeprefix(prefix).lower())
+    if number is None:
+        raise BadLine(f"{value[:60]!r} is none of {', '.join(numbers)}")
+    return number
+
+
+def _change(read: _Change) -> trackd.Change:
+    action = _name_of(read.action, "CHANGE_ACTION_", _ACTIONS)
+    status = _name_of(read.status, "CHANGE_STATUS_", _STATUSES)
+    if not -(1 << 31) <= min(action, status) <= max(action, status) < 1 << 31:
+        raise BadLine("action or status does not fit into 32 bits")
+    return trackd.Change(
+        table_name=_only("change.tableName", read.tableName, read.table_name) or "",
+        row_id=_only("change.rowId", read.rowId, read.row_id) or "",
+        action=action,  # type: ignore[arg-type]  # open enum: the daemon refuses numbers it does not know
+        old_values=_json_text("change.oldValues", read.oldValues, read.old_values),
+        new_values=_json_text("change.newValues", read.newValues, read.new_values),
+        status=status,  # type: ignore[arg-type]
+        rows_affected=_whole("change.rowsAffected", _only("change.rowsAffected", read.rowsAffected, read.rows_affected)),
+    )
+
+
+def _canonical_change(change: trackd.Change) -> tuple[object, ...]:
+    return (
+        change.table_name,
+        change.row_id,
+        change.action,
+        canonical_json(change.old_values),
+        canonical_json(change.new_values),
+        change.status,
+        change.rows_affected if change.HasField("rows_affected") else None,
+    )
