@@ -1,0 +1,1 @@
+"""Random histories, on an engine and on the reference beside it."""

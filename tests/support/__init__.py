@@ -1,0 +1,1 @@
+"""What tests of several kinds share: builders of events, homes of stores."""
