@@ -13,13 +13,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def bar_table(
-    names: Sequence[str], rows: Iterable[tuple[Sequence[str], int]], *, title: str = "", color: str = "cyan", width: int = 0
+    names: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], int]],
+    *,
+    title: str = "",
+    color: str = "cyan",
+    width: int = 0,
 ) -> Table:
     """Rows of (values of `names`, count), each with its share of the largest as a bar; `width` 0 fills what is there."""
     listed = list(rows)
     largest = max((count for _, count in listed), default=0)
     table = Table(
-        box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left", title_style="bold",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
         expand=not width,
     )
     for name in names:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
+import trackd
 import typer
 
-import trackd
 from server.cli import filters
 from server.cli.bars import bar_table
 from server.cli.terminal import AsJson, Target, Timeout, connected, out, print_json, say
@@ -63,7 +63,9 @@ def count(
         out.print(bar_table([dimension.value for dimension in dimensions], shown))
         if len(shown) < len(rows):
             say(f"{len(rows) - len(shown):,} more rows; --top shows them (now {top})", "dim")
-    out.print(f"[bold]{counts.events:,} events[/bold] [dim]as of position {counts.as_of_position:,}[/dim]", highlight=False)
+    out.print(
+        f"[bold]{counts.events:,} events[/bold] [dim]as of position {counts.as_of_position:,}[/dim]", highlight=False
+    )
 
 
 def counts_json(counts: trackd.CountEventsResponse, dimensions: list[Dimension]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
+import trackd
 import typer
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -18,7 +19,6 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-import trackd
 from server.cli.bars import bar_table
 from server.cli.child import ChildDaemon, ChildFailed
 from server.cli.events import event_table
@@ -59,7 +59,7 @@ def demo(
             account, origins, seconds = _fill(child.addresses.grpc, file)
             with connected(child.addresses.grpc) as client:
                 if as_json:
-                    print_json(_report(client, account, origins, seconds))
+                    print_json(_report(client, account, origins, seconds) | {"grpc": client.target})
                 else:
                     _show(client, account, origins, seconds)
                     _show_addresses(child, keep=keep)
@@ -106,7 +106,9 @@ def _fill(target: str, file: Path | None) -> tuple[Account, list[str], float]:
         commits = _in_time(git_log.read_commits(here, newest_first=True, commits_max=COMMITS_MAX))
         import_commits(account, here, target, "git", commits=commits)
         if account.events:
-            origins.append(f"{account.events:,} events from {_number(account.read, 'commit')} of the git history of {name}")
+            origins.append(
+                f"{account.events:,} events from {_number(account.read, 'commit')} of the git history of {name}"
+            )
     except git_log.GitFailed:
         pass
     if account.events < YOUNG_EVENTS:
@@ -232,4 +234,6 @@ def _show_addresses(child: ChildDaemon, *, keep: bool) -> None:
             "[cyan]trackd count --by month[/cyan]      ask it",
         ]
         title = "next"
-    out.print(Panel("\n".join(lines), title=title, title_align="left", border_style="cyan", expand=False), highlight=False)
+    out.print(
+        Panel("\n".join(lines), title=title, title_align="left", border_style="cyan", expand=False), highlight=False
+    )

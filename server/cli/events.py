@@ -11,11 +11,11 @@ from uuid import UUID
 
 import msgspec
 import orjson
+import trackd
 import typer
 from rich.table import Table
 from rich.text import Text
 
-import trackd
 from server.cli import filters
 from server.cli.moments import show_moment
 from server.cli.terminal import AsJson, Target, Timeout, connected, out, print_json, say

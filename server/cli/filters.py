@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import trackd
 import typer
 
-import trackd
 from server.cli.moments import parse_moment
 
 Types = Annotated[list[str] | None, typer.Option("--type", metavar="NAME", help="Of this type; repeat for more.")]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import trackd
 import typer
 
-import trackd
 from server.cli.terminal import EXIT_FAILED, AsJson, Target, Timeout, connected, out, print_json
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import orjson
-
 import trackd
+
 from server.cli.importing.identity import content_id
 
 DAY_MS = 86_400_000
@@ -64,7 +64,7 @@ def _pick(rng: random.Random, weighted: tuple[tuple[str, int], ...], count: int)
     return list(picked)
 
 
-def _event(kind: str, user: str, timestamp_ms: int, tags: list[str], data: dict[str, object]) -> trackd.Event:
-    metadata = orjson.dumps({"repo": "sample"} | data).decode()
+def _event(kind: str, user: str, timestamp_ms: int, tags: list[str], data: Mapping[str, object]) -> trackd.Event:
+    metadata = orjson.dumps({"repo": "sample", **data}).decode()
     id_ = content_id(timestamp_ms, (kind, user, tags, metadata))
     return trackd.Event(id=id_, type=kind, user_id=user, timestamp_ms=timestamp_ms, tags=tags, metadata=metadata)

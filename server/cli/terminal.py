@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
+import trackd
 import typer
 from rich.console import Console
 from rich.text import Text
-
-import trackd
 
 EXIT_FAILED = 1
 """Refused, or done only in part."""
@@ -37,7 +36,7 @@ err = Console(stderr=True)
 
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output."""
-    print(orjson.dumps(value).decode())
+    print(orjson.dumps(value).decode(), flush=True)
 
 
 def say(text: str, style: str = "") -> None:

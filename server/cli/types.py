@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import trackd
 import typer
 from rich.table import Table
 from rich.text import Text
 
-import trackd
 from server.cli.moments import show_moment
 from server.cli.terminal import EXIT_CODES, AsJson, Target, Timeout, connected, out, print_json, say
 
@@ -27,7 +27,9 @@ def list_types(target: Target = trackd.DEFAULT_TARGET, timeout: Timeout = 60.0, 
             print_json(type_json(one))
         return
     out.print(_table(types))
-    say("events of other types are taken, too, and register them" if open_registry else "other types are refused", "dim")
+    say(
+        "events of other types are taken, too, and register them" if open_registry else "other types are refused", "dim"
+    )
 
 
 @app.command("describe", epilog=EXIT_CODES)

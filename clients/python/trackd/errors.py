@@ -43,7 +43,8 @@ class TrackdError(Exception):
 
     def __str__(self) -> str:
         told = f"{self.reason}: {self.message}" if self.reason else self.message
-        return f"{told} ({self.hint})" if self.hint else told
+        # The daemon's message may say it already.
+        return f"{told} ({self.hint})" if self.hint and self.hint not in self.message else told
 
 
 class Invalid(TrackdError):

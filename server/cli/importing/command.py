@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import trackd
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-import trackd
 from server.cli.importing import git_log, jsonl, review
 from server.cli.importing.identity import Ordinals
 from server.cli.importing.lines import LINE_BYTES_MAX, LineReader, Unreadable
@@ -31,6 +31,8 @@ from server.cli.terminal import (
 )
 
 COMMITS_A_SEND = 200
+STARTING_S = 3.0
+"""A wrong target is noticed after this; so long a daemon may take to come back before the import has begun."""
 
 
 def import_(
@@ -70,7 +72,7 @@ def import_(
     if (file is None) == (git is None):
         raise typer.BadParameter("give either FILE or --git PATH")
     with connected(target, timeout_s=5.0) as client:
-        client.health()
+        _wait_for_daemon(client)
     started = time.monotonic()
     if file is not None:
         account = Account("lines")
@@ -84,25 +86,43 @@ def import_(
         raise typer.Exit(EXIT_FAILED)
 
 
+def _wait_for_daemon(client: trackd.Client) -> None:
+    """Returns when the daemon answers. One that is just starting again gets some seconds; raises Unreachable then."""
+    until_s = time.monotonic() + STARTING_S
+    while True:
+        try:
+            client.health()
+        except trackd.Unreachable:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
 def import_lines(
     account: Account, file: Path, target: str, source: str, *, strict: bool = False, give_up_after_s: float = 60.0
 ) -> None:
     """Sends the events of a file. Ends the command where the file cannot be read on or the daemon is gone for good."""
     ordinals, places = Ordinals(), Places()
-    with _ending_well(account, target), LineReader(file) as reader, progress(account, reader.size) as bar:
-        with Loading(target, source, account, give_up_after_s=give_up_after_s) as loading:
-            loading.places = places
-            try:
-                for block in reader.blocks():
-                    loading.send(_events_in(block, account, ordinals, places, strict=strict))
-                    bar.update(bar.task_ids[0], completed=reader.bytes_read, events=account.events)
-                    if strict and account.problems:
-                        break
-            except Unreadable:
-                # What came before the damage is good and gets its answers before the damage is reported.
-                loading.finish()
-                raise
+    with (
+        _ending_well(account, target),
+        LineReader(file) as reader,
+        progress(account, reader.size) as bar,
+        Loading(target, source, account, give_up_after_s=give_up_after_s) as loading,
+    ):
+        loading.places = places
+        try:
+            for block in reader.blocks():
+                loading.send(_events_in(block, account, ordinals, places, strict=strict))
+                bar.update(bar.task_ids[0], completed=reader.bytes_read, events=account.events)
+                if strict and account.problems:
+                    break
+        except Unreadable:
+            # What came before the damage is good and gets its answers before the damage is reported.
             loading.finish()
+            raise
+        loading.finish()
 
 
 def _events_in(
@@ -141,9 +161,10 @@ def import_commits(
     with _ending_well(account, target):
         name = git_log.repository_name(path)
         total = git_log.count_commits(path)
-        with progress(account, total) as bar, Loading(
-            target, source, account, give_up_after_s=give_up_after_s
-        ) as loading:
+        with (
+            progress(account, total) as bar,
+            Loading(target, source, account, give_up_after_s=give_up_after_s) as loading,
+        ):
             for commit in commits if commits is not None else git_log.read_commits(path):
                 account.read += 1
                 events = list(review.events_of(commit, name))

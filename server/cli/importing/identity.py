@@ -17,6 +17,9 @@ _VERSION_AND_VARIANT = (0x8 << 76) | (0b10 << 62)
 _HASH_BITS = ((1 << 80) - 1) & ~((0xF << 76) | (0b11 << 62))
 
 _CHAINED_MAX = 8
+_SPREAD = 0x9E3779B97F4A7C15
+"""Odd and without pattern (2^64 divided by the golden ratio): repetitions land far from other fingerprints."""
+_ALL_BITS = (1 << 64) - 1
 
 
 class Ordinals:
@@ -44,7 +47,7 @@ class Ordinals:
             return 0
         # The n-th repetition is stored as a fingerprint of its own.
         for ordinal in range(1, _CHAINED_MAX):
-            if self._add(((key ^ ordinal) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) or 1):
+            if self._add((key + ordinal * _SPREAD & _ALL_BITS) or 1):
                 return ordinal
         ordinal = self._many.get(key, _CHAINED_MAX)
         self._many[key] = ordinal + 1

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-
 import trackd
+
 from server.cli.importing.identity import TIME_MS_MAX, Ordinals, canonical_json, content_id
 
 _EMPTY = msgspec.Raw()
@@ -181,7 +181,9 @@ def _change(read: _Change) -> trackd.Change:
         old_values=_json_text("change.oldValues", read.oldValues, read.old_values),
         new_values=_json_text("change.newValues", read.newValues, read.new_values),
         status=status,  # type: ignore[arg-type]
-        rows_affected=_whole("change.rowsAffected", _only("change.rowsAffected", read.rowsAffected, read.rows_affected)),
+        rows_affected=_whole(
+            "change.rowsAffected", _only("change.rowsAffected", read.rowsAffected, read.rows_affected)
+        ),
     )
 
 

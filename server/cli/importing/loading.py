@@ -6,6 +6,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import trackd
 
@@ -98,10 +100,12 @@ class Loading:
             target, source=source, on_result=self._answered, give_up_after_s=give_up_after_s
         )
 
-    def __enter__(self) -> Loading:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None:
             self._appender.abort()
         self.account.totals = self._appender.totals

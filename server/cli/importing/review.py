@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-
 import trackd
+
 from server.cli.importing.git_log import Commit, Person
 from server.cli.importing.identity import TIME_MS_MAX, content_id
 

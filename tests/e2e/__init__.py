@@ -1,0 +1,1 @@
+"""The real commands against real daemons."""

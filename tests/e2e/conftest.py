@@ -1,0 +1,95 @@
+"""A real daemon for tests that drive the real commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT_S = 30.0
+
+
+class DaemonProcess:
+    """One data directory and port, and the process that serves it, which can be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data = directory / "data"
+        self.log = directory / "daemon.log"
+        self._ready = directory / "ready.json"
+        self.target = f"127.0.0.1:{_free_port()}"
+        self.metrics = ""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Starts it and returns once it serves."""
+        self._ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "server.cli.main", "serve", "--data", str(self.data)]
+        command += ["--listen", self.target, "--metrics", "127.0.0.1:0", "--ready-file", str(self._ready), *options]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until_s = time.monotonic() + START_TIMEOUT_S
+        while not self._ready.exists():
+            if self.process.poll() is not None or time.monotonic() > until_s:
+                raise AssertionError(f"the daemon did not start: {self.log.read_text()[-2_000:]}")
+            time.sleep(0.01)
+        self.metrics = json.loads(self._ready.read_text())["metrics"]
+
+    def kill(self) -> None:
+        """SIGKILL: what is not on disk is lost."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """A daemon that serves an empty directory. At the end of the test it is stopped and `trackd check` finds nothing."""
+    served = DaemonProcess(tmp_path)
+    served.start()
+    yield served
+    served.stop()
+    checked = run("check", str(served.data))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def run(*arguments: str, target: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the command `trackd` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli.main", *arguments],
+        env=os.environ | {"TRACKD_TARGET": target, "COLUMNS": "100", "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=90,
+        check=False,
+    )
