@@ -18,9 +18,8 @@ def bar_table(
     *,
     title: str = "",
     color: str = "cyan",
-    width: int = 0,
 ) -> Table:
-    """Rows of (values of `names`, count), each with its share of the largest as a bar; `width` 0 fills what is there."""
+    """Rows of (values of `names`, count), each with a bar for its share of the largest; they fill the width."""
     listed = list(rows)
     largest = max((count for _, count in listed), default=0)
     table = Table(
@@ -30,12 +29,12 @@ def bar_table(
         title=title or None,
         title_justify="left",
         title_style="bold",
-        expand=not width,
+        expand=True,
     )
     for name in names:
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=40)
     table.add_column("events", justify="right", no_wrap=True)
-    table.add_column("", ratio=None if width else 1, min_width=width or 8, width=width or None)
+    table.add_column("", ratio=1, min_width=8)
     for key, count in listed:
         cells = [Text(_CONTROL.sub(" ", value) or "(none)") for value in key]
         table.add_row(*cells, f"{count:,}", Bar(size=max(largest, 1), begin=0, end=count, color=color))

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -22,15 +23,20 @@ from rich.text import Text
 from server.cli.bars import bar_table
 from server.cli.child import ChildDaemon, ChildFailed
 from server.cli.events import event_table
-from server.cli.importing import git_log
-from server.cli.importing.command import import_commits, import_lines
+from server.cli.importing import git_log, review
+from server.cli.importing.command import import_lines, progress
 from server.cli.importing.loading import Account, Loading
+from server.cli.moments import show_moment
 from server.cli.sample import sample_events
-from server.cli.terminal import EXIT_FAILED, AsJson, complain, connected, errors_reported, out, print_json, say
+from server.cli.terminal import EXIT_FAILED, AsJson, complain, connected, err, errors_reported, out, print_json, say
 
-COMMITS_MAX = 20_000
-READING_S = 4.0
+COMMITS_MAX = 10_000
+READING_S = 2.5
 """Histories are read for this long at most, the newest commits first: the demo takes seconds in any repository."""
+MONTHS_MAX = 120
+"""Each month is a file of its own, with its own fsyncs: more of them would take longer than a demo may."""
+EVENTS_A_SEND = 1_000
+GIVE_UP_AFTER_S = 20.0
 YOUNG_EVENTS = 1_000
 """A history with fewer events than this shows little; the sample goes along with it."""
 MONTHS_SHOWN = 15
@@ -56,12 +62,12 @@ def demo(
     say("starting a daemon in a temporary directory ...", "dim")
     try:
         with _terminable(), ChildDaemon() as child:
-            account, origins, seconds = _fill(child.addresses.grpc, file)
+            filled = _fill(child.addresses.grpc, file)
             with connected(child.addresses.grpc) as client:
                 if as_json:
-                    print_json(_report(client, account, origins, seconds) | {"grpc": client.target})
+                    print_json(_report(client, filled) | {"grpc": client.target})
                 else:
-                    _show(client, account, origins, seconds)
+                    _show(client, filled)
                     _show_addresses(child, keep=keep)
             if keep:
                 say("serving until Ctrl-C ...", "bold")
@@ -81,7 +87,7 @@ def demo(
 def _terminable() -> Iterator[None]:
     """SIGTERM ends the demo like Ctrl-C does, so that the daemon goes with it."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -91,85 +97,113 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _fill(target: str, file: Path | None) -> tuple[Account, list[str], float]:
-    """Streams the events in. Returns the account, where they came from, and the seconds it took."""
-    started = time.monotonic()
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was streamed in: the account over all of it, where it came from, and the seconds that streaming took."""
+
+    account: Account
+    origins: list[str]
+    seconds: float
+
+    @property
+    def events_per_second(self) -> float:
+        """How fast events became durable, seen from the sender."""
+        return self.account.events / max(self.seconds, 0.001)
+
+
+def _fill(target: str, file: Path | None) -> Filled:
+    """Streams the events in: those of a file, or what can be read of the history in a few seconds."""
     if file is not None:
         account = Account("lines")
+        started = time.monotonic()
         import_lines(account, file, target, "file")
-        return account, [f"{account.events:,} events from {file.name}"], time.monotonic() - started
-    account = Account("commits")
+        return Filled(account, [f"{account.events:,} events from {file.name}"], time.monotonic() - started)
     origins = []
-    here = Path.cwd()
+    sets = []
+    history, origin = _history(Path.cwd())
+    if history:
+        sets.append(("git", history))
+        origins.append(origin)
+    if len(history) < YOUNG_EVENTS:
+        sample = list(sample_events(time.time_ns() // 1_000_000))
+        sets.append(("sample", sample))
+        origins.append(f"{len(sample):,} made-up events of pull-request reviews (source sample)")
+    account = Account("events")
+    seconds = 0.0
+    with errors_reported(target):
+        for source, events in sets:
+            events.sort(key=lambda event: event.timestamp_ms)
+            seconds += _stream(target, source, events, account)
+    return Filled(account, origins, seconds)
+
+
+def _stream(target: str, source: str, events: list[trackd.Event], account: Account) -> float:
+    part = Account("events", events=len(events))
+    started = time.monotonic()
+    with (
+        progress(part, len(events)) as bar,
+        Loading(target, source, part, give_up_after_s=GIVE_UP_AFTER_S) as loading,
+    ):
+        for at in range(0, len(events), EVENTS_A_SEND):
+            loading.send(events[at : at + EVENTS_A_SEND])
+            bar.update(bar.task_ids[0], completed=part.totals.answered, events=part.totals.answered)
+        loading.finish()
+    account.add(part)
+    return time.monotonic() - started
+
+
+def _history(path: Path) -> tuple[list[trackd.Event], str]:
+    """The events of the newest commits around here, and where they are from; none where git finds no repository."""
+    events: list[trackd.Event] = []
+    read = 0
     try:
-        name = git_log.repository_name(here)
-        commits = _in_time(git_log.read_commits(here, newest_first=True, commits_max=COMMITS_MAX))
-        import_commits(account, here, target, "git", commits=commits)
-        if account.events:
-            origins.append(
-                f"{account.events:,} events from {_number(account.read, 'commit')} of the git history of {name}"
-            )
+        name = git_log.repository_name(path)
+        with err.status("reading the git history around here ..."):
+            for commit in _in_time(git_log.read_commits(path, newest_first=True, commits_max=COMMITS_MAX)):
+                events += review.events_of(commit, name)
+                read += 1
+            total = git_log.count_commits(path)
     except git_log.GitFailed:
-        pass
-    if account.events < YOUNG_EVENTS:
-        sample = Account("events")
-        with errors_reported(target), Loading(target, "sample", sample, give_up_after_s=20.0) as loading:
-            events = list(sample_events(time.time_ns() // 1_000_000))
-            sample.events = len(events)
-            loading.send(events)
-            loading.finish()
-        origins.append(f"{sample.events:,} made-up events of pull-request reviews (source sample)")
-        account = _together(account, sample)
-    return account, origins, time.monotonic() - started
+        return [], ""
+    newest = "" if read == total else "the newest "
+    return events, f"{len(events):,} events from {newest}{_number(read, 'commit')} of the git history of {name}"
 
 
 def _in_time(commits: Iterator[git_log.Commit]) -> Iterator[git_log.Commit]:
     until_s = time.monotonic() + READING_S
+    months = set()
     for commit in commits:
+        months.add(show_moment(commit.committed_s * 1_000)[:7])
+        if len(months) > MONTHS_MAX:
+            return
         yield commit
         if time.monotonic() > until_s:
             return
 
 
-def _together(one: Account, other: Account) -> Account:
-    totals = trackd.Totals(
-        one.totals.accepted + other.totals.accepted,
-        one.totals.duplicate + other.totals.duplicate,
-        one.totals.rejected + other.totals.rejected,
-    )
-    return Account(
-        one.unit,
-        read=one.read,
-        events=one.events + other.events,
-        totals=totals,
-        problems=one.problems + other.problems,
-        reasons=one.reasons | other.reasons,
-    )
-
-
-def _report(client: trackd.Client, account: Account, origins: list[str], seconds: float) -> dict[str, object]:
+def _report(client: trackd.Client, filled: Filled) -> dict[str, object]:
     by_month, by_type = client.count_events(by=["month"]), client.count_events(by=["type"])
     return {
-        "origins": origins,
+        "origins": filled.origins,
         "events": by_type.events,
-        "rejected": account.totals.rejected,
-        "seconds": round(seconds, 3),
-        "events_per_second": round(account.events / seconds),
+        "rejected": filled.account.totals.rejected,
+        "seconds": round(filled.seconds, 3),
+        "events_per_second": round(filled.events_per_second),
         "by_month": [{"month": row.month, "events": row.events} for row in by_month.rows],
         "by_type": [{"type": row.type, "events": row.events} for row in by_type.rows],
     }
 
 
-def _show(client: trackd.Client, account: Account, origins: list[str], seconds: float) -> None:
+def _show(client: trackd.Client, filled: Filled) -> None:
     by_month, by_type = client.count_events(by=["month"]), client.count_events(by=["type"])
     users = len(client.count_events(by=["user"]).rows)
     out.print(Rule("[bold]trackd demo[/bold]", style="cyan"))
-    for origin in origins:
+    for origin in filled.origins:
         out.print(f"  {origin}", highlight=False)
     what = f"[bold green]{by_type.events:,} events[/bold green] of {users:,} users"
     out.print(f"  {what} in {_number(len(by_month.rows), 'monthly table')}, each on disk exactly once", highlight=False)
-    out.print(f"  [bold]{account.events / seconds:,.0f} events/s[/bold], reading them included", highlight=False)
-    for reason, count in sorted(account.reasons.items()):
+    out.print(f"  streamed in at [bold]{filled.events_per_second:,.0f} events/s[/bold]", highlight=False)
+    for reason, count in sorted(filled.account.reasons.items()):
         out.print(f"  [yellow]{count:,} refused: {reason}[/yellow]", highlight=False)
     out.print()
     out.print(_side_by_side(_months(by_month), _types(by_type)))

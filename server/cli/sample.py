@@ -1,4 +1,4 @@
-"""A made-up history of pull-request reviews for where there is no git: seeded, so that it always tells the same story."""
+"""A made-up history of pull-request reviews, for where there is no git: seeded, the same story each time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ DAYS = 425
 """About fourteen months."""
 
 _PEOPLE = (
-    ("ada", 9), ("ben", 7), ("chidi", 6), ("dora", 5), ("emil", 4), ("fatima", 4), ("goran", 3), ("hana", 3), ("ines", 2),
-    ("jun", 2), ("kofi", 1), ("lena", 1),
+    ("ada", 9), ("ben", 7), ("chidi", 6), ("dora", 5), ("emil", 4), ("fatima", 4), ("goran", 3), ("hana", 3),
+    ("ines", 2), ("jun", 2), ("kofi", 1), ("lena", 1),
 )  # fmt: skip
 _PARTS = (("api", 6), ("docs", 3), ("storage", 5), ("web", 4), ("deploy", 2), ("tests", 5))
 _HOUR_MS = 3_600_000
 
 
 def sample_events(now_ms: int, *, seed: int = 7, pull_requests: int = 900) -> Iterator[trackd.Event]:
-    """The events in order of pull requests, not of time; all before `now_ms`, the first about fourteen months earlier."""
+    """The events by pull request, not by time: none after `now_ms`, the first about fourteen months before."""
     rng = random.Random(seed)
     start_ms = now_ms - DAYS * DAY_MS
     for number in range(1, pull_requests + 1):

@@ -1,4 +1,4 @@
-"""What commands share towards the terminal: data on standard output, words on standard error, exit codes, one-line errors."""
+"""What commands share: data on standard output, words on standard error, exit codes, errors in one line."""
 
 from __future__ import annotations
 

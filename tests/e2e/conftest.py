@@ -72,7 +72,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    """A daemon that serves an empty directory. At the end of the test it is stopped and `trackd check` finds nothing."""
+    """A daemon that serves an empty directory. At the end of the test it is stopped and checked."""
     served = DaemonProcess(tmp_path)
     served.start()
     yield served

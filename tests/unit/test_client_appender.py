@@ -262,7 +262,12 @@ def test_sending_blocks_while_the_window_is_full(fake: FakeDaemon) -> None:
     fake.script = slow
     done = threading.Event()
     with appender(fake, window_batches=2) as sender:
-        thread = threading.Thread(target=lambda: (sender.send(events(20)), done.set()))
+
+        def send() -> None:
+            sender.send(events(20))
+            done.set()
+
+        thread = threading.Thread(target=send)
         thread.start()
         assert not done.wait(0.3)
         let_go.set()
@@ -286,9 +291,15 @@ def test_what_the_callback_raises_comes_out_of_the_appender(fake: FakeDaemon) ->
 def test_leaving_the_block_with_an_error_does_not_wait(fake: FakeDaemon) -> None:
     """An exception in the caller's code aborts instead of flushing; what is open can be counted."""
     fake.script = lambda call, batch: None
-    with pytest.raises(ZeroDivisionError), appender(fake, give_up_after_s=60.0) as sender:
-        sender.send(events(3))
-        raise ZeroDivisionError
+    sender = appender(fake, give_up_after_s=60.0)
+
+    def fail_while_sending() -> None:
+        with sender:
+            sender.send(events(3))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_sending()
     assert sender.unacknowledged == 3
 
 

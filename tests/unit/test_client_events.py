@@ -102,4 +102,4 @@ def test_the_health_request_is_what_the_real_package_would_send(service: str) ->
 )
 def test_the_health_response_of_the_real_package_is_understood(status: int, state: trackd.Health) -> None:
     """Whatever it says, also nothing (UNKNOWN is the default and takes no bytes)."""
-    assert decode_response(HealthCheckResponse(status=status).SerializeToString()) is state  # type: ignore[arg-type]
+    assert decode_response(HealthCheckResponse(status=status).SerializeToString()) is state

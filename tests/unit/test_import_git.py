@@ -46,8 +46,8 @@ def commit(path: Path, message: str | bytes, files: dict[str, str] | None = None
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
     git(path, "add", "-A")
-    text = message if isinstance(message, bytes) else message.encode()
-    git(path, "commit", "-q", "--allow-empty", "--cleanup=verbatim", "-F", "-", message=text, **environment)
+    raw = message if isinstance(message, bytes) else message.encode()
+    git(path, "commit", "-q", "--allow-empty", "--cleanup=verbatim", "-F", "-", message=raw, **environment)
 
 
 def events(path: Path) -> list[trackd.Event]:

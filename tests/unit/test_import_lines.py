@@ -75,7 +75,8 @@ def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
 @given(bad=st.lists(st.booleans(), max_size=200))
 def test_the_line_of_every_event_is_found_again(bad: list[bool]) -> None:
     """Bad lines shift the count; the place of an event in what was sent still leads to its line."""
-    places, sent = Places(), []
+    places = Places()
+    sent: list[int] = []
     for line, is_bad in enumerate(bad, 1):
         if not is_bad:
             places.note(len(sent), line)

@@ -151,7 +151,10 @@ class Appender:
             return self._totals
 
     def close(self) -> Totals:
-        """Flushes, ends the stream in order and returns the totals. Raises like send; closed it is in any case. Twice is fine."""
+        """Flushes, ends the stream in order and returns the totals. Raises like send, and is closed even then.
+
+        Closing twice is fine.
+        """
         try:
             self.flush()
         finally:

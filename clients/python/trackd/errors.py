@@ -166,9 +166,9 @@ def _make(code: str, text: str, details: Iterable[Any], pushback_ms: int | None 
     retry_after_ms = pushback_ms
     for detail in details:
         info, retry = ErrorInfo(), RetryInfo()
-        if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info):
+        if detail.Unpack(info):
             reason, hint = info.reason, info.metadata.get("hint", "")
-        elif detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(retry):
+        elif detail.Unpack(retry):
             retry_after_ms = retry.retry_delay.ToMilliseconds()
     return _KINDS.get(code, TrackdError)(
         text or code,

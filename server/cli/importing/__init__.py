@@ -1,1 +1,1 @@
-"""`trackd import`: events from files and from the history of a git repository, each stored once however often it runs."""
+"""`trackd import`: events from files and from git histories, each stored once however often it runs."""

@@ -155,9 +155,8 @@ def import_commits(
     *,
     strict: bool = False,
     give_up_after_s: float = 60.0,
-    commits: Iterator[git_log.Commit] | None = None,
 ) -> None:
-    """Sends what a repository's history tells. `commits` may be a part of it; the default is everything HEAD reaches."""
+    """Sends what a repository's history tells. Everything that HEAD reaches, oldest first."""
     with _ending_well(account, target):
         name = git_log.repository_name(path)
         total = git_log.count_commits(path)
@@ -165,7 +164,7 @@ def import_commits(
             progress(account, total) as bar,
             Loading(target, source, account, give_up_after_s=give_up_after_s) as loading,
         ):
-            for commit in commits if commits is not None else git_log.read_commits(path):
+            for commit in git_log.read_commits(path):
                 account.read += 1
                 events = list(review.events_of(commit, name))
                 account.events += len(events)

@@ -106,9 +106,8 @@ def read_commits(path: Path, *, newest_first: bool = False, commits_max: int | N
 def _commits(tokens: Iterator[bytes]) -> Iterator[Commit]:
     fields: list[bytes] = []
     changes: list[bytes] = []
-    for token in tokens:
-        # Of the format's own NULs and those that -z puts between commits, empty tokens and newlines remain.
-        token = token.lstrip(b"\n")
+    # Of the format's own NULs and those that -z puts between commits, empty tokens and newlines remain.
+    for token in (found.lstrip(b"\n") for found in tokens):
         if token == _RECORD:
             if fields:
                 yield _commit(fields, changes)

@@ -27,8 +27,7 @@ class Ordinals:
 
     Memory: a table of 8 bytes a slot that is at most three quarters full, so 11 to 21 bytes for each distinct line
     (135 MB at 10 million, and half of that again for a moment whenever it doubles); repeated lines take one slot for
-    each repetition up to eight, and above that one dictionary entry altogether. There is no bound by order of time: lines
-    may come in any order.
+    each repetition up to eight, and above that one dictionary entry altogether. Lines may come in any order of time.
 
     Two different lines with the same fingerprint (odds of 3 in a million for a file of 10 million lines) would count
     as one. They still get different ids, the same each time the same file is read.

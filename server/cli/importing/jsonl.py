@@ -20,17 +20,17 @@ class BadLine(Exception):
 
 
 class _Change(msgspec.Struct, forbid_unknown_fields=True):
-    tableName: str | None = None
+    table_name_camel: str | None = msgspec.field(name="tableName", default=None)
     table_name: str | None = None
-    rowId: str | None = None
+    row_id_camel: str | None = msgspec.field(name="rowId", default=None)
     row_id: str | None = None
     action: str | int | None = None
-    oldValues: msgspec.Raw = _EMPTY
+    old_values_camel: msgspec.Raw = msgspec.field(name="oldValues", default=_EMPTY)
     old_values: msgspec.Raw = _EMPTY
-    newValues: msgspec.Raw = _EMPTY
+    new_values_camel: msgspec.Raw = msgspec.field(name="newValues", default=_EMPTY)
     new_values: msgspec.Raw = _EMPTY
     status: str | int | None = None
-    rowsAffected: int | str | None = None
+    rows_affected_camel: int | str | None = msgspec.field(name="rowsAffected", default=None)
     rows_affected: int | str | None = None
 
 
@@ -41,13 +41,13 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     tags: list[str] | None = None
     data: msgspec.Raw = _EMPTY
     id: str | None = None
-    userId: str | int | None = None
+    user_id_camel: str | int | None = msgspec.field(name="userId", default=None)
     user_id: str | int | None = None
-    timestampMs: int | str | None = None
+    timestamp_ms_camel: int | str | None = msgspec.field(name="timestampMs", default=None)
     timestamp_ms: int | str | None = None
-    sessionId: str | None = None
+    session_id_camel: str | None = msgspec.field(name="sessionId", default=None)
     session_id: str | None = None
-    clientIp: str | None = None
+    client_ip_camel: str | None = msgspec.field(name="clientIp", default=None)
     client_ip: str | None = None
     description: str | None = None
     metadata: msgspec.Raw = _EMPTY
@@ -67,10 +67,10 @@ def parse(line: bytes, ordinals: Ordinals) -> trackd.Event:
     """
     try:
         read = _decode(line)
-        timestamp_ms = _whole("timestampMs", _only("timestampMs", read.timestampMs, read.timestamp_ms, read.ts))
-        user = _only("userId", read.userId, read.user_id, read.user)
-        session_id = _only("sessionId", read.sessionId, read.session_id) or ""
-        client_ip = _only("clientIp", read.clientIp, read.client_ip) or ""
+        timestamp_ms = _whole("timestampMs", _only("timestampMs", read.timestamp_ms_camel, read.timestamp_ms, read.ts))
+        user = _only("userId", read.user_id_camel, read.user_id, read.user)
+        session_id = _only("sessionId", read.session_id_camel, read.session_id) or ""
+        client_ip = _only("clientIp", read.client_ip_camel, read.client_ip) or ""
         metadata = _json_text("metadata", read.metadata, read.data)
         change = _change(read.change) if read.change is not None else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -175,14 +175,14 @@ def _change(read: _Change) -> trackd.Change:
     if not -(1 << 31) <= min(action, status) <= max(action, status) < 1 << 31:
         raise BadLine("action or status does not fit into 32 bits")
     return trackd.Change(
-        table_name=_only("change.tableName", read.tableName, read.table_name) or "",
-        row_id=_only("change.rowId", read.rowId, read.row_id) or "",
+        table_name=_only("change.tableName", read.table_name_camel, read.table_name) or "",
+        row_id=_only("change.rowId", read.row_id_camel, read.row_id) or "",
         action=action,  # type: ignore[arg-type]  # open enum: the daemon refuses numbers it does not know
-        old_values=_json_text("change.oldValues", read.oldValues, read.old_values),
-        new_values=_json_text("change.newValues", read.newValues, read.new_values),
+        old_values=_json_text("change.oldValues", read.old_values_camel, read.old_values),
+        new_values=_json_text("change.newValues", read.new_values_camel, read.new_values),
         status=status,  # type: ignore[arg-type]
         rows_affected=_whole(
-            "change.rowsAffected", _only("change.rowsAffected", read.rowsAffected, read.rows_affected)
+            "change.rowsAffected", _only("change.rowsAffected", read.rows_affected_camel, read.rows_affected)
         ),
     )
 

@@ -55,6 +55,22 @@ class Account:
         if len(self.problems) < PROBLEMS_SHOWN:
             self.problems.append(problem)
 
+    def add(self, other: Account) -> None:
+        """Takes over what another import of the same unit did."""
+        one, two = self.totals, other.totals
+        self.read += other.read
+        self.bad += other.bad
+        self.events += other.events
+        self.totals = trackd.Totals(
+            one.accepted + two.accepted,
+            one.duplicate + two.duplicate,
+            one.rejected + two.rejected,
+            one.queued + two.queued,
+        )
+        self.problems += other.problems[: PROBLEMS_SHOWN - len(self.problems)]
+        for reason, count in other.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+
     def verdict(self) -> str:
         """The result in a sentence."""
         totals = self.totals

@@ -1,4 +1,4 @@
-"""What a commit tells about reviewing: who wrote, landed, reviewed, tested, reported. One commit becomes some events."""
+"""What a commit tells about reviewing: who wrote, landed, reviewed, tested and reported, as events."""
 
 from __future__ import annotations
 

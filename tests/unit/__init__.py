@@ -1,0 +1,1 @@
+"""Parts on their own: no daemon, no disk but a temporary one."""
