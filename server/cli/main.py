@@ -16,6 +16,8 @@ app = typer.Typer(
     name="trackd",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Paragraphs of docstrings flow to the width of the terminal instead of keeping the line ends of the source.
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep events exactly once in monthly SQLite tables: stream them in over gRPC, read them back.\n\n"
     "New here? Run: trackd demo",

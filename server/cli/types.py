@@ -12,7 +12,7 @@ from rich.text import Text
 from server.cli.moments import show_moment
 from server.cli.terminal import EXIT_CODES, AsJson, Target, Timeout, connected, out, print_json, say
 
-app = typer.Typer(help="List, describe and register event types.", no_args_is_help=True)
+app = typer.Typer(help="List, describe and register event types.", no_args_is_help=True, rich_markup_mode="markdown")
 Name = Annotated[str, typer.Argument(metavar="NAME", help='Letters, digits and "_.:/-", at most 128.')]
 
 

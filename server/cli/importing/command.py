@@ -46,7 +46,7 @@ def import_(
     target: Target = trackd.DEFAULT_TARGET,
     source: Annotated[
         str | None,
-        typer.Option("--source", metavar="NAME", help="Who sends. [default: import, or git]", show_default=False),
+        typer.Option("--source", metavar="NAME", help="Who sends: import or git, unless said.", show_default=False),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line or rejected event.")] = False,
     give_up_after: Annotated[
