@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -128,6 +129,10 @@ def serve(config: Config, *, ready_file: Path | None = None, announce: Callable[
     `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
     whole or not at all.
     """
+    # Decoding makes thousands of short-lived objects a batch and hardly a cycle: the collector would run for nothing
+    # after every 700 of them (measured: 8 % of the ingest rate).
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     started = time.monotonic()
     store = open_store("sqlite", config)
     log.info("store_open", data=config.data, head=store.head, months=len(store.months()), seconds=round(time.monotonic() - started, 3))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import overload
 
 from retention.month import Month
 
@@ -68,12 +69,36 @@ class Event:
     change: Change | None = None
 
 
+class Absent(Sequence[str]):
+    """A column in which every text is "": no row has it. Whoever handles columns whole can leave it out."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> Absent: ...
+    def __getitem__(self, row: int | slice) -> str | Absent:
+        if isinstance(row, slice):
+            return Absent(len(range(*row.indices(self._rows))))
+        if -self._rows <= row < self._rows:
+            return ""
+        raise IndexError(row)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Validated events of one message, as parallel columns of equal length (a row an event).
 
     Columns and not objects, because a row object an event would cost as much as writing the row. `tags` and `changes`
-    are sparse: only rows that have any. Every id is 16 bytes, every text valid and within limits.
+    are sparse: only rows that have any; columns that are often empty may be `Absent`. Every id is 16 bytes, every text
+    valid and within limits.
     """
 
     source: str

@@ -18,7 +18,7 @@ from server.ingest import rules
 from server.ingest.event_types import EventTypes
 from server.ingest.offered import Offered, OfferedChange
 from server.ingest.rules import Fault
-from server.model import Action, Batch, Change, ChangeStatus, Item, Outcome
+from server.model import Absent, Action, Batch, Change, ChangeStatus, Item, Outcome
 
 _T = TypeVar("_T")
 
@@ -116,7 +116,7 @@ class Admission:
             and _texts_fit(events.user_ids, limits.user_id_bytes_max)
             and _texts_fit(events.session_ids, limits.session_id_bytes_max)
             and _texts_fit(events.descriptions, limits.description_bytes_max)
-            and all(map(rules.is_address, set(events.client_ips)))
+            and (isinstance(events.client_ips, Absent) or all(map(rules.is_address, set(events.client_ips))))
             and self._metadata_fits(events.metadata)
             and not any(self._tags_fault(tags) for tags in events.tags.values())
             and not any(self._change_fault(change) for change in events.changes.values())
@@ -134,7 +134,7 @@ class Admission:
                 or all(text.count("{") + text.count("[") <= limits.metadata_depth_max for text in metadata)
             )
             and "\\u0000" not in whole
-            and all(rules.is_object(text) for text in metadata if text)
+            and rules.are_objects(metadata)
         )
 
     # Event by event
@@ -252,7 +252,7 @@ class Admission:
 
 
 def _texts_fit(texts: Sequence[str], bytes_max: int) -> bool:
-    if not any(texts):
+    if isinstance(texts, Absent):
         return True
     return max(map(len, texts)) * 4 <= bytes_max and "\0" not in "".join(texts)
 
@@ -297,7 +297,7 @@ def _abort(size: int, found: dict[int, Fault]) -> tuple[Item, ...]:
 
 def _pick(events: Offered, rows: Sequence[int]) -> Offered:
     def of(column: Sequence[_T]) -> list[_T]:
-        return [column[row] for row in rows]
+        return [column[row] for row in rows]  # `Absent` becomes a list of "": rare enough
 
     place = {row: new for new, row in enumerate(rows)}
     return Offered(

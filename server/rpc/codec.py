@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
+from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 from trackd.v1 import event_pb2, event_type_pb2, ingest_pb2, query_pb2
@@ -12,11 +15,7 @@ from server.errors import Invalid
 from server.ingest.offered import Offered, OfferedChange
 from server.ingest.rules import Fault
 from server.ingest.service import Answer
-from server.model import Change, Count, Dimension, Durability, Event, EventFilter, EventType, Order, Outcome
-
-_columns = attrgetter(
-    "id", "type", "user_id", "timestamp_ms", "session_id", "client_ip", "description", "metadata"
-)
+from server.model import Absent, Change, Count, Dimension, Durability, Event, EventFilter, EventType, Order, Outcome
 
 DURABILITIES = {
     ingest_pb2.DURABILITY_UNSPECIFIED: Durability.DURABLE,
@@ -55,26 +54,86 @@ _COUNT_FIELDS = {
 # Events in
 
 
-def offered(events: Iterable[event_pb2.Event]) -> Offered:
-    """The events of a message as columns."""
+def _twin(name: str, change_field: Callable[[descriptor_pb2.FieldDescriptorProto], None]) -> type[message.Message]:
+    """A message type of our own contract with altered fields: the same bytes, read another way.
+
+    Its syntax is proto2: every field has presence and text is not checked.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    for source in (event_pb2.DESCRIPTOR, ingest_pb2.DESCRIPTOR):
+        file = descriptor_pb2.FileDescriptorProto()
+        source.CopyToProto(file)
+        file.syntax = "proto2"
+        kept = [kind for kind in file.message_type if kind.name in _TWINNED]
+        del file.message_type[:], file.service[:]
+        file.message_type.extend(kept)
+        if "google/rpc/status.proto" in file.dependency:
+            file.dependency.remove("google/rpc/status.proto")
+        for kind in file.message_type:
+            for entry in kind.field:
+                if entry.proto3_optional:
+                    entry.ClearField("proto3_optional")
+                    entry.ClearField("oneof_index")
+                if entry.type == descriptor_pb2.FieldDescriptorProto.TYPE_STRING:
+                    entry.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+                change_field(entry)
+            while kind.oneof_decl and kind.oneof_decl[-1].name.startswith("_"):
+                del kind.oneof_decl[-1]
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"trackd.v1.{name}"))
+
+
+_TWINNED = {"Event", "Change", "AppendRequest", "AppendBatch", "AppendStreamOpen", "AppendStreamRequest"}
+
+
+def _merge_events(entry: descriptor_pb2.FieldDescriptorProto) -> None:
+    if entry.name == "events":
+        entry.label = descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL
+
+
+# `events` is not repeated here, so the decoder merges all events into one, which has a field if any of them has it
+# (protobuf.dev/programming-guides/encoding, "Last One Wins"). One pass in C tells which columns there are.
+_merged_batch = _twin("AppendStreamRequest", _merge_events)
+_merged_request = _twin("AppendRequest", _merge_events)
+
+_ALWAYS = ("id", "type", "user_id", "timestamp_ms", "metadata")
+_OFTEN_ABSENT = ("session_id", "client_ip", "description")
+
+
+@lru_cache
+def _getter(extra: tuple[str, ...]) -> Callable[[event_pb2.Event], tuple[Any, ...]]:
+    return attrgetter(*_ALWAYS, *extra)
+
+
+def offered(events: Iterable[event_pb2.Event], merged: message.Message) -> Offered:
+    """The events of a message as columns. `merged` is the same message with all events merged into one."""
     sent = list(events)
     if not sent:
         return Offered((), (), (), (), (), (), (), ())
-    ids, types, users, times, sessions, addresses, descriptions, metadata = zip(*map(_columns, sent), strict=True)
+    extra = tuple(name for name in _OFTEN_ABSENT if merged.HasField(name))
+    ids, types, users, times, metadata, *more = zip(*map(_getter(extra), sent), strict=True)
+    given = dict(zip(extra, more, strict=True))
+    absent = Absent(len(sent))
     timestamps: Sequence[int | None] = times
     if 0 in times:
         timestamps = [event.timestamp_ms if event.HasField("timestamp_ms") else None for event in sent]
+    tags: dict[int, tuple[str, ...]] = {}
+    changes: dict[int, OfferedChange] = {}
+    if merged.tags:  # type: ignore[attr-defined]
+        tags = {row: tuple(event.tags) for row, event in enumerate(sent) if event.tags}
+    if merged.HasField("change"):
+        changes = {row: _offered_change(event.change) for row, event in enumerate(sent) if event.HasField("change")}
     return Offered(
         ids,
         types,
         users,
         timestamps,
-        sessions,
-        addresses,
-        descriptions,
+        given.get("session_id", absent),
+        given.get("client_ip", absent),
+        given.get("description", absent),
         metadata,
-        {row: tuple(tags) for row, event in enumerate(sent) if (tags := event.tags)},
-        {row: _offered_change(event.change) for row, event in enumerate(sent) if event.HasField("change")},
+        tags,
+        changes,
     )
 
 
@@ -98,55 +157,58 @@ def durability(number: int) -> Durability:
     return level
 
 
-# Messages whose text is not UTF-8
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A batch of the wire. `faults` are events with text that is not UTF-8: emptied here, to be rejected by name."""
+
+    batch_id: int
+    atomic: bool
+    offered: Offered
+    faults: dict[int, Fault]
 
 
-def _lenient_twin() -> type[message.Message]:
-    """AppendStreamRequest with every string as bytes: the same wire format without the check for UTF-8.
-
-    The decoder refuses a message as a whole for one wrong byte and does not say where. Its twin can be decoded, so that
-    only the event at fault is rejected, by name.
-    """
-    pool = descriptor_pool.DescriptorPool()
-    for source in (event_pb2.DESCRIPTOR, ingest_pb2.DESCRIPTOR):
-        file = descriptor_pb2.FileDescriptorProto()
-        source.CopyToProto(file)
-        if "google/rpc/status.proto" in file.dependency:
-            file.dependency.remove("google/rpc/status.proto")
-            kept = [kind for kind in file.message_type if kind.name in ("AppendRequest", "AppendBatch", "AppendStreamOpen", "AppendStreamRequest")]
-            del file.message_type[:]
-            file.message_type.extend(kept)
-            del file.service[:]
-        for kind in file.message_type:
-            for entry in kind.field:
-                if entry.type == descriptor_pb2.FieldDescriptorProto.TYPE_STRING:
-                    entry.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
-        pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("trackd.v1.AppendStreamRequest"))
-
-
-_Twin = _lenient_twin()
-
-
-def decode_stream_message(
-    raw: bytes,
-) -> tuple[ingest_pb2.AppendStreamRequest, dict[int, Fault]]:
-    """One message of a stream, and the events in it that hold text that is not UTF-8 (emptied, to be rejected).
-
-    Raises Invalid(UNDECODABLE) if it is no such message at all.
-    """
+def decode_open(raw: bytes) -> ingest_pb2.AppendStreamOpen:
+    """The first message of a stream; Invalid if it is anything else."""
     try:
-        return ingest_pb2.AppendStreamRequest.FromString(raw), {}
-    except message.DecodeError:
-        return _decode_leniently(raw)
-
-
-def decode_append(raw: bytes) -> tuple[ingest_pb2.AppendRequest, dict[int, Fault]]:
-    """The same for a unary request: its events stand in the twin's batch."""
-    try:
-        return ingest_pb2.AppendRequest.FromString(raw), {}
+        request = ingest_pb2.AppendStreamRequest.FromString(raw)
     except message.DecodeError as error:
-        raise undecodable("AppendRequest") from error
+        raise undecodable("AppendStreamRequest") from error
+    if request.WhichOneof("message") != "open":
+        raise Invalid("STREAM_NOT_OPENED", "the first message of a stream must be `open`", field="open")
+    return request.open
+
+
+def decode_batch(raw: bytes) -> Decoded:
+    """Any later message of a stream. Raises Invalid if it is no batch."""
+    try:
+        request = ingest_pb2.AppendStreamRequest.FromString(raw)
+        faults: dict[int, Fault] = {}
+    except message.DecodeError:
+        request, faults = _decode_leniently(raw, _lenient_stream_message, ingest_pb2.AppendStreamRequest)
+    if request.WhichOneof("message") != "batch":
+        raise Invalid("BATCH_EXPECTED", "after `open` every message must be a batch", field="batch")
+    merged = _merged_batch.FromString(raw).batch.events  # type: ignore[attr-defined]
+    return Decoded(request.batch.batch_id, request.batch.atomic, offered(request.batch.events, merged), faults)
+
+
+def decode_append(raw: bytes) -> tuple[str, int, Decoded]:
+    """A unary request: its source, the number of its durability, and its batch."""
+    try:
+        request = ingest_pb2.AppendRequest.FromString(raw)
+        faults: dict[int, Fault] = {}
+    except message.DecodeError:
+        request, faults = _decode_leniently(raw, _lenient_request, ingest_pb2.AppendRequest)
+    merged = _merged_request.FromString(raw).events  # type: ignore[attr-defined]
+    decoded = Decoded(0, request.atomic, offered(request.events, merged), faults)
+    return request.source, request.durability, decoded
+
+
+# Messages with text that is not UTF-8. The decoder refuses such a message as a whole and does not say where. Its twin
+# with bytes for text can be decoded, so that only the events at fault are rejected.
+
+_lenient_stream_message = _twin("AppendStreamRequest", lambda _entry: None)
+_lenient_request = _twin("AppendRequest", lambda _entry: None)
+_Message = TypeVar("_Message", bound=message.Message)
 
 
 def undecodable(kind: str) -> Invalid:
@@ -158,25 +220,20 @@ def undecodable(kind: str) -> Invalid:
     )
 
 
-def _decode_leniently(raw: bytes) -> tuple[ingest_pb2.AppendStreamRequest, dict[int, Fault]]:
-    try:
-        twin = _Twin.FromString(raw)
-    except message.DecodeError as error:
-        raise undecodable("AppendStreamRequest") from error
-    if twin.WhichOneof("message") != "batch":
-        raise Invalid("TEXT_NOT_UTF8", "the text of this message is not UTF-8", field="open.source")
-    request = ingest_pb2.AppendStreamRequest()
-    request.batch.batch_id = twin.batch.batch_id  # type: ignore[attr-defined]
-    request.batch.atomic = twin.batch.atomic  # type: ignore[attr-defined]
+def _decode_leniently(
+    raw: bytes, twin_type: type[message.Message], wanted: type[_Message]
+) -> tuple[_Message, dict[int, Fault]]:
+    """Decodes with the twin, empties the events at fault, and decodes the rest as it should be."""
     faults: dict[int, Fault] = {}
-    for row, event in enumerate(twin.batch.events):  # type: ignore[attr-defined]
-        try:
-            request.batch.events.append(event_pb2.Event.FromString(event.SerializeToString()))
-        except message.DecodeError:
-            request.batch.events.append(event_pb2.Event())
-            field = _not_utf8(event)
-            faults[row] = Fault("TEXT_NOT_UTF8", f"{field} is not UTF-8", field)
-    return request, faults
+    try:
+        twin: Any = twin_type.FromString(raw)
+        for row, event in enumerate(twin.batch.events if "batch" in twin.DESCRIPTOR.fields_by_name else twin.events):
+            if field := _not_utf8(event):
+                faults[row] = Fault("TEXT_NOT_UTF8", f"{field} is not UTF-8", field)
+                event.Clear()
+        return wanted.FromString(twin.SerializeToString()), faults
+    except message.DecodeError as error:
+        raise undecodable(wanted.DESCRIPTOR.name) from error
 
 
 def _not_utf8(event: message.Message) -> str:

@@ -52,22 +52,23 @@ class IngestMethods:
 
     async def _append(self, raw: bytes) -> bytes:
         start = time.perf_counter()
-        request, faults = codec.decode_append(raw)
-        source, events = request.source, len(request.events)
+        events = 0
         try:
-            level = codec.durability(request.durability)
-            self._ingest.introduce(source, level)
             refuse_too_large(len(raw), self._limits)
+            source, durability, batch = codec.decode_append(raw)
+            events = len(batch.offered)
+            level = codec.durability(durability)
+            self._ingest.introduce(source, level)
             self._ingest.refuse_if_full()
             pending = self._ingest.offer(
-                codec.offered(request.events),
+                batch.offered,
                 source=source,
                 durability=level,
-                atomic=request.atomic,
+                atomic=batch.atomic,
                 size_bytes=len(raw),
-                faults=faults,
+                faults=batch.faults,
             )
-            del request
+            del batch
             answer = await pending.answer()
         except TrackdError as error:
             self._ingest.announce_refusal(error, events)
@@ -147,11 +148,9 @@ class _Stream:
         raw = await self._receive()
         if raw is None:
             raise Invalid("STREAM_NOT_OPENED", "the stream ended before its first message", hint="send `open` first")
-        request, _faults = codec.decode_stream_message(raw)
-        if request.WhichOneof("message") != "open":
-            raise Invalid("STREAM_NOT_OPENED", "the first message of a stream must be `open`", field="open")
-        self._source = request.open.source
-        self._durability = codec.durability(request.open.durability)
+        opening = codec.decode_open(raw)
+        self._source = opening.source
+        self._durability = codec.durability(opening.durability)
         self._ingest.introduce(self._source, self._durability)
         limits = self._limits
         opened = ingest_pb2.AppendStreamOpened(
@@ -188,19 +187,16 @@ class _Stream:
         batch_id = events = 0
         pending, problem = None, None
         try:
-            request, faults = codec.decode_stream_message(raw)
-            if request.WhichOneof("message") != "batch":
-                raise Invalid("BATCH_EXPECTED", "after `open` every message must be a batch", field="batch")
-            batch = request.batch
-            batch_id, events = batch.batch_id, len(batch.events)
+            batch = codec.decode_batch(raw)
+            batch_id, events = batch.batch_id, len(batch.offered)
             refuse_too_large(len(raw), self._limits)
             pending = self._ingest.offer(
-                codec.offered(batch.events),
+                batch.offered,
                 source=self._source,
                 durability=self._durability,
                 atomic=batch.atomic,
                 size_bytes=len(raw),
-                faults=faults,
+                faults=batch.faults,
             )
         except TrackdError as error:
             problem = error

@@ -134,10 +134,8 @@ class Catalog:
     def put_users(self, keys: Mapping[str, int], complete: int) -> None:
         """Adds users (name -> key); the catalog now knows every key below `complete`."""
         with sqlite.translated(self._path), self._owned():
-            flat: list[object] = []
-            for name, key in keys.items():
-                flat += (key, name)
-            sqlite.insert_rows(self._connection, "users", 2, flat, suffix=" ON CONFLICT DO NOTHING")
+            columns = {"key": list(keys.values()), "name": list(keys)}
+            sqlite.insert(self._connection, "users", columns, suffix=" ON CONFLICT DO NOTHING")
             self._connection.execute("UPDATE about SET value = ? WHERE key = 'users_complete'", (complete,))
 
     def _owned(self) -> _Owned:

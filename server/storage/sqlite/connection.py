@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import apsw
@@ -91,33 +92,39 @@ def disk_full() -> Unavailable:
     )
 
 
-def insert_rows(connection: apsw.Connection, into: str, columns: int, values: list[object], *, suffix: str = "") -> None:
-    """`INSERT INTO {into} VALUES (...), (...)` for a flat list of bindings, in as few steps as possible.
+def insert(connection: apsw.Connection, table: str, columns: Mapping[str, Sequence[object]], *, suffix: str = "") -> None:
+    """Inserts rows that are given as columns of equal length, in as few steps as possible.
 
-    Many rows a statement, because the driver gives up and retakes the interpreter lock around every step, which next to
-    a busy event loop can cost more than the row. The row counts are a fixed ladder, so that every statement is found in
-    the driver's cache; that ignores texts of 16,384 bytes and more.
+    Many rows a statement, because the driver gives up and retakes the interpreter lock around every step, and next to a
+    busy event loop each retake can wait for milliseconds. The numbers of rows are a fixed ladder, so that every
+    statement is found in the driver's cache.
     """
-    total = len(values) // columns
+    width = len(columns)
+    total = len(next(iter(columns.values())))
+    prefix = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
     row = 0
-    for size in _LADDER:
+    for size in _ladder(width, len(prefix) + len(suffix)):
         while total - row >= size:
-            sql = _statement(into, columns, size, suffix)
-            if size == total:
-                connection.execute(sql, values)
-            else:
-                connection.execute(sql, values[row * columns : (row + size) * columns])
+            flat: list[object] = [None] * (size * width)
+            for place, column in enumerate(columns.values()):
+                flat[place::width] = column[row : row + size]
+            connection.execute(_statement(prefix, width, size, suffix), flat)
             row += size
 
 
-_LADDER = (400, 100, 25, 5, 1)
-_statements: dict[tuple[str, int, int, str], str] = {}
+_SQL_BYTES_MAX = 16_383
+"""APSW caches no longer text."""
+_BINDINGS_MAX = 32_766
+"""SQLITE_MAX_VARIABLE_NUMBER (sqlite.org/limits.html)."""
 
 
-def _statement(into: str, columns: int, rows: int, suffix: str) -> str:
-    key = (into, columns, rows, suffix)
-    sql = _statements.get(key)
-    if sql is None:
-        one = "(" + ",".join("?" * columns) + ")"
-        sql = _statements[key] = f"INSERT INTO {into} VALUES {','.join([one] * rows)}{suffix}"
-    return sql
+@lru_cache
+def _ladder(width: int, around: int) -> tuple[int, ...]:
+    largest = min(_BINDINGS_MAX // width, (_SQL_BYTES_MAX - around) // (2 * width + 2))
+    return (largest, 200, 40, 8, 1)
+
+
+@lru_cache(maxsize=4_096)
+def _statement(prefix: str, width: int, rows: int, suffix: str) -> str:
+    one = "(" + ",".join("?" * width) + ")"
+    return prefix + ",".join([one] * rows) + suffix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import apsw
@@ -16,8 +16,6 @@ from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.store import PAGE_BYTES, WAL_PASSIVE_PAGES
 
 REPETITIONS = 3
-_ROWS_AT_ONCE = 400
-
 
 def floor_events_per_second(data: Path, scratch: Path, *, rows_max: int, rows_per_commit: int) -> tuple[int, float]:
     """How many rows were used, and how many a second are appended at best of three.
@@ -58,14 +56,13 @@ def _append(path: Path, ddl: str, table: str, rows: list[tuple[object, ...]], ro
         return apsw.SQLITE_OK
 
     connection.set_wal_hook(count)
-    columns = len(schema.EVENT_COLUMNS)
     waiting = iter(rows)
     start = time.perf_counter()
     while group := list(islice(waiting, rows_per_commit)):
         connection.execute("BEGIN IMMEDIATE")
-        for first in range(0, len(group), _ROWS_AT_ONCE):
-            flat = list(chain.from_iterable(group[first : first + _ROWS_AT_ONCE]))
-            sqlite.insert_rows(connection, table, columns, flat, suffix=" ON CONFLICT(id) DO NOTHING")
+        columns = dict(zip(schema.EVENT_COLUMNS, zip(*group, strict=True), strict=True))
+        columns = {name: column for name, column in columns.items() if any(column)}
+        sqlite.insert(connection, table, columns, suffix=" ON CONFLICT(id) DO NOTHING")
         connection.execute("COMMIT")
         if wal_pages > WAL_PASSIVE_PAGES and wal_pages * PAGE_BYTES <= settings.wal_bytes_max:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

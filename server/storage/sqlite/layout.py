@@ -20,6 +20,7 @@ from server.errors import Precondition
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _GENERATION = re.compile(r"g(\d{4,})")
+_DRAFT = ".draft"
 
 
 class Layout:
@@ -44,14 +45,28 @@ class Layout:
         """The file with the truth of one generation of a month."""
         return self.generation(month, generation) / "events.db"
 
-    def create_generation(self, month: Month, generation: int) -> Path:
-        """Makes the directory for a generation, durably; FileExistsError if that path was ever used."""
+    def draft(self, month: Month, generation: int) -> Path:
+        """An empty directory to build a generation in; `publish` gives it its name. Left-overs of a crash are emptied."""
+        draft = self.generation(month, generation).with_suffix(_DRAFT)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        return draft
+
+    def publish(self, month: Month, generation: int) -> None:
+        """Makes a draft the directory of its generation, durably and whole: fsync, rename, fsync."""
         directory = self.generation(month, generation)
-        directory.parent.mkdir(exist_ok=True)
-        directory.mkdir()
+        draft = directory.with_suffix(_DRAFT)
+        for file in draft.iterdir():
+            _sync(file, os.O_RDONLY)
+        sync_directory(draft)
+        draft.rename(directory)
         sync_directory(directory.parent)
         sync_directory(self.months)
-        return directory
+
+    def remove_drafts(self) -> None:
+        """Removes what a crash left unpublished: nothing ever read or wrote events there."""
+        for draft in self.months.glob(f"*/g*{_DRAFT}"):
+            shutil.rmtree(draft)
 
     def remove_generation(self, month: Month, generation: int) -> None:
         """Removes a generation that holds no events."""
@@ -97,7 +112,11 @@ class DirectoryLock:
 
 def sync_directory(path: Path) -> None:
     """Makes the entries of a directory durable: a new file survives a crash only after this (fsync(2))."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
+from itertools import chain
 from pathlib import Path
 
 import apsw
@@ -13,12 +13,10 @@ from pyroaring import BitMap
 
 from retention.month import Month
 from server import content
-from server.model import Action, Batch, Change, ChangeStatus, Item, Outcome
+from server.model import Absent, Action, Batch, Change, ChangeStatus, Item, Outcome
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 
-_COLUMNS = len(schema.EVENT_COLUMNS)
-_ROWS_AT_ONCE = 400
 _ON_CONFLICT = " ON CONFLICT(id) DO NOTHING"
 """Not INSERT OR IGNORE: that one also swallows violations of NOT NULL and of the position's uniqueness."""
 
@@ -51,32 +49,45 @@ class Slice:
         """The rows of the batch that this slice holds."""
         return range(len(self.batch)) if self.rows is None else self.rows
 
-    def values(self) -> Iterator[tuple[object, ...]]:
-        """The rows as the table of events takes them."""
-        batch, keys = self.batch, self.keys
-        tags: Iterable[str] = repeat("")
+    def columns(self) -> dict[str, Sequence[object]]:
+        """The rows as columns of the table of events; `Absent` where no row has a value."""
+        batch, keys, rows = self.batch, self.keys, self.row_numbers()
+        tags: Sequence[str] = Absent(len(batch))
         if batch.tags:
             texts = {row: orjson.dumps(value).decode() for row, value in batch.tags.items()}
             tags = [texts.get(row, "") for row in range(len(batch))]
-        columns = (
-            range(self.base, self.base + len(batch)),
-            batch.ids,
-            keys.types,
-            keys.users,
-            repeat(keys.source),
-            batch.timestamps_ms,
-            repeat(batch.received_ms),
-            batch.session_ids,
-            batch.client_ips,
-            batch.descriptions,
-            tags,
-            batch.metadata,
-        )
-        rows = zip(*columns, strict=False)
+        whole: dict[str, Sequence[object]] = {
+            "position": range(self.base, self.base + len(batch)),
+            "id": batch.ids,
+            "type": keys.types,
+            "user": keys.users,
+            "source": [keys.source] * len(batch),
+            "timestamp_ms": batch.timestamps_ms,
+            "received_ms": [batch.received_ms] * len(batch),
+            "session_id": batch.session_ids,
+            "client_ip": batch.client_ips,
+            "description": batch.descriptions,
+            "tags": tags,
+            "metadata": batch.metadata,
+        }
         if self.rows is None:
-            return rows
-        whole = list(rows)
-        return iter([whole[row] for row in self.rows])
+            return whole
+        return {
+            name: Absent(len(rows)) if isinstance(column, Absent) else [column[row] for row in rows]
+            for name, column in whole.items()
+        }
+
+
+def _joined(slices: Sequence[Slice]) -> dict[str, Sequence[object]]:
+    """The columns of all slices, one after the other. What is absent in all of them is left to the table's default."""
+    if len(slices) == 1:
+        return {name: column for name, column in slices[0].columns().items() if not isinstance(column, Absent)}
+    parts = [part.columns() for part in slices]
+    return {
+        name: list(chain.from_iterable(part[name] for part in parts))
+        for name in schema.EVENT_COLUMNS
+        if not all(isinstance(part[name], Absent) for part in parts)
+    }
 
 
 class MonthFile:
@@ -113,9 +124,7 @@ class MonthFile:
         with sqlite.translated(self.path):
             self._write_dictionary(slices)
             before = self._connection.total_changes()
-            rows = chain.from_iterable(part.values() for part in slices)
-            while flat := list(chain.from_iterable(islice(rows, _ROWS_AT_ONCE))):
-                sqlite.insert_rows(self._connection, self._events, _COLUMNS, flat, suffix=_ON_CONFLICT)
+            sqlite.insert(self._connection, self._events, _joined(slices), suffix=_ON_CONFLICT)
             missing: set[int] = set()
             expected = sum(map(len, slices))
             if self._connection.total_changes() - before != expected:
@@ -197,28 +206,22 @@ class MonthFile:
 
     def _put(self, table: str, names: Mapping[int, str]) -> None:
         if names:
-            flat: list[object] = list(chain.from_iterable(names.items()))
-            sqlite.insert_rows(self._connection, table, 2, flat, suffix=" ON CONFLICT(key) DO NOTHING")
+            columns = {"key": list(names), "name": list(names.values())}
+            sqlite.insert(self._connection, table, columns, suffix=" ON CONFLICT(key) DO NOTHING")
 
     def _write_changes(self, slices: Sequence[Slice], missing: set[int]) -> None:
-        flat: list[object] = []
+        rows: list[tuple[object, ...]] = []
         for part in slices:
             if part.batch.changes:
                 wanted = None if part.rows is None else set(part.rows)
-                for row, change in part.batch.changes.items():
-                    position = part.base + row
-                    if position not in missing and (wanted is None or row in wanted):
-                        flat += (
-                            position,
-                            change.table_name,
-                            change.row_id,
-                            int(change.action),
-                            change.old_values,
-                            change.new_values,
-                            int(change.status),
-                            change.rows_affected,
-                        )
-        sqlite.insert_rows(self._connection, self._changes, len(schema.CHANGE_COLUMNS), flat)
+                rows += (
+                    (part.base + row, *_change_row(change))
+                    for row, change in part.batch.changes.items()
+                    if part.base + row not in missing and (wanted is None or row in wanted)
+                )
+        if rows:
+            columns = dict(zip(schema.CHANGE_COLUMNS, zip(*rows, strict=True), strict=True))
+            sqlite.insert(self._connection, self._changes, columns)
 
     # Duplicates and conflicts
 
@@ -232,15 +235,13 @@ class MonthFile:
 
     def _classify(self, part: Slice, missing: set[int]) -> list[Item]:
         items = []
-        rows = [row for row in part.row_numbers() if part.base + row in missing]
-        wanted = frozenset(rows)
-        offered = {
-            row: value for row, value in zip(part.row_numbers(), part.values(), strict=True) if row in wanted
-        }
-        for row in rows:
+        columns = list(part.columns().values())
+        for place, row in enumerate(part.row_numbers()):
+            if part.base + row not in missing:
+                continue
             stored = self._connection.execute(f"SELECT * FROM {self._events} WHERE id = ?", (part.batch.ids[row],)).get
             position = stored[0]
-            if _same_row(stored, offered[row]) and content.same_change(
+            if _same_row(stored, [column[place] for column in columns]) and content.same_change(
                 self._change(position), part.batch.changes.get(row)
             ):
                 items.append(Item(row, Outcome.DUPLICATE, existing_position=position))
@@ -255,11 +256,28 @@ class MonthFile:
 
 def _same_row(stored: Sequence[object], offered: Sequence[object]) -> bool:
     """Whether two rows of events have the same content: all but position, source and received_ms; JSON by value."""
+    return all(stored[place] == offered[place] for place in _PLAIN_CONTENT) and content.same_json(
+        str(stored[_METADATA]), str(offered[_METADATA])
+    )
+
+
+_METADATA = schema.EVENT_COLUMNS.index("metadata")
+_PLAIN_CONTENT = [
+    place
+    for place, name in enumerate(schema.EVENT_COLUMNS)
+    if name not in ("position", "source", "received_ms", "metadata")
+]
+
+
+def _change_row(change: Change) -> tuple[object, ...]:
     return (
-        stored[1:4] == offered[1:4]
-        and stored[5] == offered[5]
-        and stored[7:11] == offered[7:11]
-        and content.same_json(str(stored[11]), str(offered[11]))
+        change.table_name,
+        change.row_id,
+        int(change.action),
+        change.old_values,
+        change.new_values,
+        int(change.status),
+        change.rows_affected,
     )
 
 

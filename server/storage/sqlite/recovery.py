@@ -45,6 +45,7 @@ class _Survey:
 def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKeys) -> Recovered:
     """Looks at every month, adopts or removes what the catalog does not name, and finds the head."""
     result = Recovered()
+    layout.remove_drafts()
     named = {month: (generation, state) for month, generation, state in catalog.months()}
     complete = catalog.users_complete
     rebuilding = not named

@@ -12,6 +12,7 @@ import apsw
 
 from retention.month import Month
 from server.errors import Corrupt
+from server.storage.sqlite import connection as sqlite
 
 FORMAT_VERSION = 1
 APPLICATION_ID = 0x54524B44
@@ -29,7 +30,7 @@ CREATE TABLE reserved (name TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT, WIT
 CREATE TABLE types (
   key INTEGER PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
-  description TEXT NOT NULL,
+  description TEXT NOT NULL DEFAULT '',
   registered_ms INTEGER NOT NULL,
   declared INTEGER NOT NULL     -- 1: somebody registered it; 0: its first event did
 ) STRICT;
@@ -90,11 +91,11 @@ CREATE TABLE {events_table(month)} (
   source INTEGER NOT NULL,        -- sources.key
   timestamp_ms INTEGER NOT NULL,  -- when it happened, UTC; decides the month
   received_ms INTEGER NOT NULL,
-  session_id TEXT NOT NULL,
-  client_ip TEXT NOT NULL,
-  description TEXT NOT NULL,
-  tags TEXT NOT NULL,             -- a JSON array of texts, or ''
-  metadata TEXT NOT NULL          -- a JSON object, or ''
+  session_id TEXT NOT NULL DEFAULT '',
+  client_ip TEXT NOT NULL DEFAULT '',
+  description TEXT NOT NULL DEFAULT '',
+  tags TEXT NOT NULL DEFAULT '',             -- a JSON array of texts, or ''
+  metadata TEXT NOT NULL DEFAULT ''          -- a JSON object, or ''
 ) STRICT;
 CREATE TABLE {changes_table(month)} (
   position INTEGER PRIMARY KEY,   -- of its event
@@ -119,6 +120,16 @@ def create(connection: apsw.Connection, ddl: str, about: dict[str, object]) -> N
         rows = {"format_version": FORMAT_VERSION, **about}
         connection.executemany("INSERT INTO about VALUES (?, ?)", list(rows.items()))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def lay_out(path: Path, ddl: str, about: dict[str, object]) -> None:
+    """Makes a new empty file without caring for its durability: whoever publishes the file does, once for all of it."""
+    with sqlite.translated(path):
+        connection = apsw.Connection(str(path))
+        connection.pragma("journal_mode", "off")
+        connection.pragma("synchronous", "off")
+        create(connection, ddl, about)
+        connection.close()
 
 
 def read_about(connection: apsw.Connection, path: Path) -> dict[str, object]:

@@ -226,17 +226,12 @@ class SqliteStore(Store):
         return False
 
     def _create_month(self, month: Month) -> None:
-        """Lays out the file, makes it durable, and only then lets the catalog name it."""
+        """Lays out the file, makes it durable under its name, and only then lets the catalog name it."""
         generation = 1 + max((number for found, number in self._layout.found() if found == month), default=0)
-        directory = self._layout.create_generation(month, generation)
-        path = self._layout.events(month, generation)
-        connection = sqlite.open_writer(path, cache_bytes=0, wal_bytes_max=self._settings.wal_bytes_max, create=True)
+        path = self._layout.draft(month, generation) / self._layout.events(month, generation).name
         about: dict[str, object] = {"store": self._catalog.store_id, "month": str(month), "generation": generation}
-        with sqlite.translated(path):
-            schema.create(connection, schema.month_schema(month), about)
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            connection.close()
-        sync_directory(directory)
+        schema.lay_out(path, schema.month_schema(month), about)
+        self._layout.publish(month, generation)
         self._catalog.set_generation(month, generation, MonthState.OPEN)
         self._months = {**self._months, month: MonthInfo(month, generation, MonthState.OPEN)}
 
