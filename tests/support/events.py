@@ -100,8 +100,12 @@ def only_item(answer: Appended) -> Item:
 def pages(
     reader: Reader, where: EventFilter, order: Order, limit: int, *, as_of: int, after: Keyset | None = None
 ) -> Iterator[list[Event]]:
-    """Page after page up to the first empty one, which is not handed out."""
+    """Page after page up to the first empty one, which is not handed out. An event that comes twice fails the test."""
+    seen: set[int] = set()
     while page := list(reader.list_events(where, order, limit, after=after, as_of=as_of)):
+        # Without this, a page that begins one event too early would go on for ever.
+        assert seen.isdisjoint(positions(page)), "an event is listed twice"
+        seen.update(positions(page))
         yield page
         after = Keyset(page[-1].timestamp_ms, page[-1].position)
 
