@@ -6,6 +6,7 @@ One request a connection: scrapes and probes are seconds apart.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import select
@@ -234,8 +235,10 @@ def _unavailable(reason: str) -> _Answer:
 
 
 def _finish(connection: socket.socket) -> None:
-    """Says that this was all and takes what the client still sends: closing before would be a reset that can overtake
-    the answer."""
+    """Says that this was all, and takes what the client still sends.
+
+    Closing before that would be a reset, which can overtake the answer.
+    """
     connection.shutdown(socket.SHUT_WR)
     connection.settimeout(FINISH_S)
     unread = FINISH_BYTES_MAX
@@ -244,7 +247,5 @@ def _finish(connection: socket.socket) -> None:
 
 
 def _cut(connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the client was faster
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the client was faster

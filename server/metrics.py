@@ -190,12 +190,12 @@ class PrometheusObserver(Observer):
         if call.type == "unary":
             self._calls.seconds[call.service, call.method].observe(call.seconds)
 
-    def message_received(self, service: str, method: str, type: str) -> None:
-        """Counts it; the type is that of METHODS."""
+    def message_received(self, service: str, method: str, type: str) -> None:  # noqa: ARG002  # METHODS knows it
+        """Counts it."""
         self._calls.received[service, method].inc()
 
-    def message_sent(self, service: str, method: str, type: str) -> None:
-        """Counts it; the type is that of METHODS."""
+    def message_sent(self, service: str, method: str, type: str) -> None:  # noqa: ARG002  # METHODS knows it
+        """Counts it."""
         self._calls.sent[service, method].inc()
 
 
@@ -330,6 +330,6 @@ class _GaugeCollector(Collector):
         for name, text, read in self._gauges:
             try:
                 value = float(read())
-            except Exception:  # one broken reading must not hide all other series
+            except Exception:  # noqa: BLE001  # one broken reading must not hide all other series
                 value = math.nan
             yield GaugeMetricFamily(name, text, value=value)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 class BatchAnswered:
     """A batch was taken and its answer was handed to the transport.
 
-    `accepted + duplicate + rejected + queued` is the number of events sent. `seconds` run from the message being read to
-    its answer being handed over. `reasons` counts the rejected events by reason; `bytes` is the size of the message.
+    `accepted + duplicate + rejected + queued` is the number of events sent. `seconds` run from reading the message to
+    handing its answer over. `reasons` counts the rejected events by reason; `bytes` is the size of the message.
     """
 
     durability: str
