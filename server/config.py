@@ -6,8 +6,9 @@ A TOML file has one table a section, with the field names below as keys; the com
 from __future__ import annotations
 
 import ipaddress
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from retention.month import Month
 from server.errors import ConfigurationError
 
 MIB = 1024 * 1024
+
+PORT_MAX = 65_535
+
+MAY_BE_ZERO = frozenset({"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min"})
+"""Numbers for which none is a setting that makes sense; all others start at 1."""
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,104 +121,137 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
     """Reads the file, if any, lays `overrides` ("section.key" -> value, None ignored) over it and checks everything.
 
-    Raises ConfigurationError that lists every problem.
+    Raises ConfigurationError that lists every problem, each with where it was said and its key.
     """
-    tree: dict[str, Any] = {}
-    origin = str(path) if path else "command line"
-    if path:
-        try:
-            tree = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError("CONFIG_UNREADABLE", f"{path}: {error}") from error
-    for dotted, value in overrides.items():
-        if value is None:
-            continue
-        *sections, key = dotted.split(".")
-        table = tree
-        for section in sections:
-            table = table.setdefault(section, {})
-        table[key] = value
-    problems: list[str] = []
+    tree = _read(path) if path else {}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    problems: dict[str, list[str]] = {}
+    for key, value in given.items():
+        _lay_over(tree, key, value)
     config = _convert(tree, problems)
-    problems += _judge(config)
+    for key, text in _judge(config):
+        # A value that is not even of the right kind was said already, and was judged by its default.
+        problems.setdefault(key, []).append(text)
     if problems:
+        lines = []
+        for key, texts in problems.items():
+            origin = "command line" if key in given or path is None else str(path)
+            lines += [f"{origin}: {key}: {text}" for text in texts]
         raise ConfigurationError(
-            "CONFIG_INVALID",
-            "\n".join(f"{origin}: {problem}" for problem in problems),
-            hint="every key is explained in deploy/trackd.toml",
+            "CONFIG_INVALID", "\n".join(lines), hint="every key is explained in deploy/trackd.toml"
         )
     return config
 
 
-def _convert(tree: Mapping[str, Any], problems: list[str]) -> Config:
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else error
+        hint = "it must be TOML; deploy/trackd.toml is an example"
+        raise ConfigurationError("CONFIG_UNREADABLE", f"{path}: {problem}", hint=hint) from error
+
+
+def _lay_over(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    section, _dot, key = dotted.rpartition(".")
+    table = tree.setdefault(section, {}) if section else tree
+    if isinstance(table, dict):  # if the file has no table there, that is said when it is converted
+        table[key] = value
+
+
+def _convert(tree: Mapping[str, Any], problems: dict[str, list[str]]) -> Config:
     """Takes over key by key, so that one wrong key does not hide the next; a wrong one keeps its default."""
     fields: dict[str, Any] = {}
     known = {field.name: field.type for field in msgspec.structs.fields(Config)}
     for name, value in tree.items():
         kind = known.get(name)
         if kind is None:
-            problems.append(f"{name}: no such section; known are {', '.join(known)}")
+            problems[name] = [f"no such section or key; known are {', '.join(known)}"]
         elif not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-            fields[name] = _value(name, value, kind, problems)
+            _take(fields, name, name, value, kind, problems)
         elif not isinstance(value, dict):
-            problems.append(f"{name}: must be a table")
+            problems[name] = ["must be a table"]
         else:
+            section: dict[str, Any] = {}
             keys = {field.name: field.type for field in msgspec.structs.fields(kind)}
-            section = {}
             for key, inner in value.items():
-                if key not in keys:
-                    problems.append(f"{name}.{key}: no such key; known are {', '.join(keys)}")
+                if key in keys:
+                    _take(section, key, f"{name}.{key}", inner, keys[key], problems)
                 else:
-                    section[key] = _value(f"{name}.{key}", inner, keys[key], problems)
-            fields[name] = kind(**{key: inner for key, inner in section.items() if inner is not None})
-    return Config(**{name: value for name, value in fields.items() if value is not None})
+                    problems[f"{name}.{key}"] = [f"no such key; known are {', '.join(keys)}"]
+            fields[name] = kind(**section)
+    return Config(**fields)
 
 
-def _value(name: str, value: Any, kind: Any, problems: list[str]) -> Any:
+def _take(
+    fields: dict[str, Any], name: str, dotted: str, value: Any, kind: Any, problems: dict[str, list[str]]
+) -> None:
     try:
-        return msgspec.convert(value, kind)
+        fields[name] = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        problems.append(f"{name}: {error}")
-        return None
+        problems[dotted] = [str(error)]
 
 
-def _judge(config: Config) -> list[str]:
-    """What types cannot say."""
-    problems = []
+def _judge(config: Config) -> Iterator[tuple[str, str]]:
+    """What types cannot say: (key, problem)."""
+    if not config.data:
+        yield "data", "must name a directory"
+    yield from _judge_numbers(config)
+    yield from _judge_limits(config.limits)
+    yield from _judge_listen(config.listen)
+
+
+def _judge_numbers(config: Config) -> Iterator[tuple[str, str]]:
     for name in ("limits", "ingest", "storage", "query"):
         section = getattr(config, name)
         for key in section.__struct_fields__:
             value = getattr(section, key)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < (key == "linger_max_ms" and 0 or 1):
-                problems.append(f"{name}.{key}: must be positive, not {value}")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            least = 0 if key in MAY_BE_ZERO else 1
+            if not (math.isfinite(value) and value >= least):
+                yield f"{name}.{key}", f"must be at least {least}, not {value}"
+
+
+def _judge_limits(limits: Limits) -> Iterator[tuple[str, str]]:
     try:
-        Month.parse(config.limits.oldest_month)
+        Month.parse(limits.oldest_month)
     except ValueError:
-        problems.append(f"limits.oldest_month: {config.limits.oldest_month!r} is not a month written YYYY-MM")
-    if config.limits.batch_bytes_max > 7 * MIB:
-        problems.append("limits.batch_bytes_max: at most 7 MiB, since the transport takes 8 MiB")
-    if config.limits.batch_events_max > config.limits.queue_events_max:
-        problems.append("limits.batch_events_max: must fit into limits.queue_events_max")
-    if config.limits.batch_bytes_max > config.limits.queue_bytes_max:
-        problems.append("limits.batch_bytes_max: must fit into limits.queue_bytes_max")
+        yield "limits.oldest_month", f"{limits.oldest_month!r} is not a month written YYYY-MM"
+    if limits.batch_bytes_max > 7 * MIB:
+        yield "limits.batch_bytes_max", f"must be at most {7 * MIB} (7 MiB), since the transport takes 8 MiB"
+    for key, bound in (
+        ("batch_events_max", "queue_events_max"),
+        ("batch_bytes_max", "queue_bytes_max"),
+        ("metadata_bytes_max", "batch_bytes_max"),
+    ):
+        if getattr(limits, key) > getattr(limits, bound):
+            yield f"limits.{key}", f"must be at most limits.{bound}, which is {getattr(limits, bound)}"
+
+
+def _judge_listen(listen: Listen) -> Iterator[tuple[str, str]]:
     for key in ("grpc", "metrics"):
-        address = getattr(config.listen, key)
+        address = getattr(listen, key)
         host = _host(address)
         if host is None:
-            problems.append(f"listen.{key}: {address!r} is not HOST:PORT")
-        elif not config.listen.allow_insecure and not _loopback(host):
-            problems.append(
-                f"listen.{key}: {address} is not a loopback address and there is no TLS: anybody who reaches it can "
-                "write and read; if the network is trusted say so with --allow-insecure (listen.allow_insecure)"
+            yield f"listen.{key}", f"{address!r} is not HOST:PORT (an IPv6 address in brackets)"
+        elif not listen.allow_insecure and not _loopback(host):
+            yield (
+                f"listen.{key}",
+                f"{address} is not a loopback address and there is no TLS: whoever reaches it can write and read; if "
+                "the network is trusted say so with --allow-insecure (listen.allow_insecure = true)",
             )
-    return problems
+    if listen.grpc == listen.metrics and not listen.grpc.endswith(":0"):
+        yield "listen.metrics", f"{listen.metrics} is taken by listen.grpc"
 
 
 def _host(address: str) -> str | None:
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
         return None
-    return host.removeprefix("[").removesuffix("]")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1]
+    return None if ":" in host else host
 
 
 def _loopback(host: str) -> bool:

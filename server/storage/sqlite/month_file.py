@@ -121,6 +121,8 @@ class MonthFile:
 
     def append(self, slices: Sequence[Slice]) -> dict[int, list[Item]]:
         """Inserts the rows of partial batches; per batch number the items that are duplicates or conflicts."""
+        if not slices:
+            return {}
         with sqlite.translated(self.path):
             self._write_dictionary(slices)
             before = self._connection.total_changes()
@@ -129,6 +131,7 @@ class MonthFile:
             expected = sum(map(len, slices))
             if self._connection.total_changes() - before != expected:
                 missing = self._missing(slices)
+            self._write_sources(slices, missing)
             self._write_changes(slices, missing)
             return {part.number: self._classify(part, missing) for part in slices} if missing else {}
 
@@ -165,6 +168,11 @@ class MonthFile:
         self._types = {key for (key,) in self._connection.execute("SELECT key FROM types")}
         self._sources = {key for (key,) in self._connection.execute("SELECT key FROM sources")}
 
+    def last_position(self) -> int:
+        """The highest position stored in this month; 0 without events."""
+        with sqlite.translated(self.path):
+            return self._connection.execute(f"SELECT max(position) FROM {self._events}").get or 0
+
     # Upkeep
 
     def checkpoint(self, mode: int) -> None:
@@ -199,10 +207,16 @@ class MonthFile:
                 names = dict(zip(keys.types, batch.types, strict=True))
                 self._put("types", {key: names[key] for key in new_types})
                 self._types |= new_types
-            if keys.source not in self._sources:
-                self._put("sources", {keys.source: batch.source})
-                self._sources.add(keys.source)
         self._put("users", users)
+
+    def _write_sources(self, slices: Sequence[Slice], missing: set[int]) -> None:
+        """Only of batches that stored something: what the months name is what `Store.sources` tells."""
+        for part in slices:
+            if part.keys.source not in self._sources and any(
+                part.base + row not in missing for row in part.row_numbers()
+            ):
+                self._put("sources", {part.keys.source: part.batch.source})
+                self._sources.add(part.keys.source)
 
     def _put(self, table: str, names: Mapping[int, str]) -> None:
         if names:

@@ -29,6 +29,8 @@ class Recovered:
     head: int = 0
     months: dict[Month, MonthInfo] = field(default_factory=dict)
     damaged: dict[Month, TrackdError] = field(default_factory=dict)
+    sources: set[str] = field(default_factory=set)
+    """Those that stored events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
             if key not in types:
                 types[key] = EventType(name, "", month.start_ms, declared=False)
                 catalog.put_type(key, types[key])
+        result.sources.update(name for _key, name in survey.sources)
         for key, name in survey.sources:
             if key not in sources:
                 sources[key] = name

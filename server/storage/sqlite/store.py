@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,6 +83,7 @@ class SqliteStore(Store):
         self._months: dict[Month, MonthInfo] = found.months
         self._damaged = found.damaged
         self._head = found.head
+        self._stored_sources = found.sources
         self._types = self._catalog.types()
         self._type_keys = {entry.name: key for key, entry in self._types.items()}
         self._sources = {name: key for key, name in self._catalog.sources().items()}
@@ -97,7 +98,7 @@ class SqliteStore(Store):
         return sorted(self._types.copy().values(), key=lambda entry: entry.name)
 
     def sources(self) -> Sequence[str]:
-        return sorted(self._sources.copy())
+        return sorted(self._stored_sources.copy())
 
     def months(self) -> Sequence[MonthInfo]:
         return sorted(self._months.copy().values(), key=lambda info: info.month)
@@ -155,30 +156,34 @@ class SqliteStore(Store):
                     part = Slice(number, batch, keys, answer.base, rows)
                     if self._has_home(month, part, answer):
                         parts.setdefault(month, []).append(part)
-        for month, slices in parts.items():
-            self._append_to_month(month, slices, answers)
+        self._write(parts, answers)
         results = [answer.finish() for answer in answers]
         self._head = max([self._head, *(result.last_position or 0 for result in results)])
+        self._stored_sources |= {
+            batch.source for batch, result in zip(batches, results, strict=True) if result.accepted
+        }
         self._users.flush_if_due()
         return results
 
-    def _append_to_month(self, month: Month, slices: Sequence[Slice], answers: Sequence[_Answer]) -> None:
-        file = self._file(month)
+    def _write(self, parts: Mapping[Month, Sequence[Slice]], answers: Sequence[_Answer]) -> None:
+        """Inserts into every month of the group, then commits one after the other, then publishes the head.
+
+        What can be refused is refused before the first commit, and then nothing of the group is stored. If a commit
+        itself fails, the months before it keep their rows, unacknowledged: the head passes over them all the same, since
+        a resend will be told that they are stored.
+        """
+        files = {month: self._file(month, keep=parts) for month in parts}
         try:
-            file.begin()
-            run: list[Slice] = []
-            for part in slices:
-                if part.batch.atomic:
-                    _note(answers, file.append(run) if run else {})
-                    run = []
-                    _note_atomic(answers[part.number], part, file.append_atomic(part))
-                else:
-                    run.append(part)
-            _note(answers, file.append(run) if run else {})
-            file.commit()
+            for month, slices in parts.items():
+                files[month].begin()
+                _insert(files[month], slices, answers)
+            for file in files.values():
+                file.commit()
         except BaseException:
-            with suppress(TrackdError):
-                file.rollback()
+            for file in files.values():
+                with suppress(TrackdError):
+                    file.rollback()
+                    self._head = max(self._head, file.last_position())
             raise
 
     def _keys(self, batch: Batch) -> Keys:
@@ -235,11 +240,14 @@ class SqliteStore(Store):
         self._catalog.set_generation(month, generation, MonthState.OPEN)
         self._months = {**self._months, month: MonthInfo(month, generation, MonthState.OPEN)}
 
-    def _file(self, month: Month) -> MonthFile:
+    def _file(self, month: Month, *, keep: Collection[Month]) -> MonthFile:
+        """The month, open. The months of a group stay open together, also if they are more than usual."""
         entry = self._open.get(month)
         if entry is None:
-            while len(self._open) >= self._settings.open_months_max:
-                self._close_month(next(iter(self._open)))
+            if len(self._open) >= self._settings.open_months_max:
+                oldest = next((one for one in self._open if one not in keep), None)
+                if oldest:
+                    self._close_month(oldest)
             file = MonthFile(
                 self._layout.events(month, self._months[month].generation),
                 month,
@@ -260,6 +268,8 @@ class SqliteStore(Store):
     # Upkeep
 
     def maintain(self, *, idle: bool) -> None:
+        while len(self._open) > self._settings.open_months_max:
+            self._close_month(next(iter(self._open)))
         longest = max((file for file, _used in self._open.values()), key=lambda file: file.wal_pages, default=None)
         if longest is None:
             return
@@ -299,6 +309,19 @@ class SqliteStore(Store):
             with suppress(TrackdError):
                 file.close(checkpoint=False)
         self._open.clear()
+
+
+def _insert(file: MonthFile, slices: Sequence[Slice], answers: Sequence[_Answer]) -> None:
+    """Inserts one month's slices in their order; atomic ones each by itself, the others together."""
+    run: list[Slice] = []
+    for part in slices:
+        if part.batch.atomic:
+            _note(answers, file.append(run))
+            run = []
+            _note_atomic(answers[part.number], part, file.append_atomic(part))
+        else:
+            run.append(part)
+    _note(answers, file.append(run))
 
 
 def _rows_by_month(batch: Batch) -> dict[Month, Sequence[int] | None]:
