@@ -238,7 +238,7 @@ def test_a_group_of_many_batches(store: Store) -> None:
 
 
 def test_types_and_sources_of_stored_events_are_registered(store: Store) -> None:
-    """New types and sources are listed by name; a type that came with an event has no description, nor is it declared."""
+    """New types and sources are listed by name; a type that an event brought has no description and is not declared."""
     append_group(
         store,
         make_batch(make_event(1, type="b"), make_event(2, type="a"), source="web"),

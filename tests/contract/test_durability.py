@@ -186,7 +186,7 @@ def test_without_room_nothing_is_taken_and_everything_answers(lasting_home: Home
 
 
 def test_a_batch_that_fails_by_itself_leaves_the_others_alone(lasting_home: Home) -> None:
-    """It has its error in its place; the other batches of the group are stored, seen at the head and told as accepted."""
+    """It has its error in its place; the others of the group are stored, seen at the head and told as accepted."""
     append(lasting_home.open(), make_event(1, "2025-10"), make_event(2, "2025-12"))
     store = lasting_home.reopen()
     with lasting_home.broken("2025-12"):

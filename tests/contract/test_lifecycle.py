@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +135,27 @@ def test_a_store_closes_twice(home: Home) -> None:
     home.store = None
     if home.persists:
         assert len(read(home.open())) == 1
+
+
+def test_a_batch_over_more_months_than_files_may_be_open(store: Store) -> None:
+    """One sender with wild timestamps cannot use up the process's files: the batch is stored, and can be read."""
+    events = [make_event(number, f"{2010 + number // 12}-{number % 12 + 1:02d}") for number in range(120)]
+    with _few_more_files(80):
+        assert append(store, *events).accepted == 120
+        assert append(store, *events).duplicate == 120
+        assert len(read(store)) == 120
+
+
+@contextmanager
+def _few_more_files(number: int) -> Iterator[None]:
+    """Lets this process open so many files more than it has open now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("idle", [True, False])

@@ -157,7 +157,7 @@ def test_a_list_is_cut_at_its_position(store: Store, reader: Reader, order: Orde
 
 def test_pages_do_not_see_what_comes_between_them(store: Store, reader: Reader) -> None:
     """A list whose pages are cut at one position is not disturbed by events that arrive while it is paged through."""
-    before = [event for event in sorted(populate(store), key=PLACES[Order.TIME_DESC])]
+    before = sorted(populate(store), key=PLACES[Order.TIME_DESC])
     cut, found = store.head, []
     for number, page in enumerate(pages(reader, EVERYTHING, Order.TIME_DESC, 20, as_of=cut)):
         found += page
