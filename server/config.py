@@ -21,6 +21,11 @@ MIB = 1024 * 1024
 
 PORT_MAX = 65_535
 
+BEYOND_LOOPBACK = (
+    "is not a loopback address and there is no TLS: whoever reaches it can write and read; if the network is trusted "
+    "say so with --allow-insecure (listen.allow_insecure = true)"
+)
+
 MAY_BE_ZERO = frozenset({"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min"})
 """Numbers for which none is a setting that makes sense; all others start at 1."""
 
@@ -236,11 +241,7 @@ def _judge_listen(listen: Listen) -> Iterator[tuple[str, str]]:
         if host is None:
             yield f"listen.{key}", f"{address!r} is not HOST:PORT (an IPv6 address in brackets)"
         elif not listen.allow_insecure and not _loopback(host):
-            yield (
-                f"listen.{key}",
-                f"{address} is not a loopback address and there is no TLS: whoever reaches it can write and read; if "
-                "the network is trusted say so with --allow-insecure (listen.allow_insecure = true)",
-            )
+            yield f"listen.{key}", f"{address} {BEYOND_LOOPBACK}"
     if listen.grpc == listen.metrics and not listen.grpc.endswith(":0"):
         yield "listen.metrics", f"{listen.metrics} is taken by listen.grpc"
 
