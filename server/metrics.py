@@ -50,15 +50,17 @@ REJECTION_REASONS = (
     "METADATA_NOT_JSON_OBJECT",
     "METADATA_TOO_DEEP",
     "METADATA_TOO_LARGE",
+    "MONTH_DAMAGED",
     "MONTH_LIMIT",
     "TAG_INVALID",
     "TEXT_HAS_NUL",
+    "TEXT_NOT_UTF8",
     "TIMESTAMP_IN_FUTURE",
     "TIMESTAMP_REQUIRED",
     "TIMESTAMP_TOO_OLD",
     "TYPE_INVALID",
     "TYPE_LIMIT",
-    "TYPE_NOT_REGISTERED",
+    "TYPE_UNKNOWN",
 )
 """Why single events are rejected. Any other reason of ours gets its series when it first happens."""
 
