@@ -7,6 +7,12 @@ it is answered; server/rpc/status.py maps kinds to gRPC statuses in one table.
 
 from __future__ import annotations
 
+import secrets
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class TrackdError(Exception):
     """Root of all errors that trackd raises on purpose."""
@@ -67,3 +73,12 @@ class Internal(TrackdError):
 
 class ConfigurationError(TrackdError):
     """The operator's settings are not usable; the message lists every problem with its key."""
+
+
+def unexpected(error: BaseException) -> Internal:
+    """A defect: the sender gets a correlation id, the log the rest. The text of the exception never leaves the daemon."""
+    correlation = secrets.token_hex(6)
+    log.error("unexpected_error", correlation=correlation, exc_info=error)
+    return Internal(
+        "INTERNAL", f"an unexpected error occurred; its number in the daemon's log is {correlation}", hint="report it"
+    )

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from retention.month import Month
 from server.config import Limits
-from server.errors import Invalid, Precondition
+from server.errors import Precondition
 from server.ingest import rules
 from server.ingest.event_types import EventTypes
 from server.ingest.offered import Offered, OfferedChange
@@ -45,15 +45,8 @@ class Admission:
     def admit(self, offered: Offered, *, source: str, atomic: bool, faults: dict[int, Fault] | None = None) -> Admitted:
         """Splits a batch into what is taken and what is rejected. `faults` are known from decoding.
 
-        Raises Invalid or Precondition if the batch as a whole is refused.
+        Raises Precondition if the batch as a whole is refused.
         """
-        if len(offered) > self._limits.batch_events_max:
-            raise Invalid(
-                "BATCH_TOO_LARGE",
-                f"{len(offered):,} events in one batch; at most {self._limits.batch_events_max:,} are taken",
-                hint="send smaller batches",
-                field="events",
-            )
         now_ms = self._now_ms()
         filled = self._fill(offered, now_ms)
         found = dict(faults or {})

@@ -8,7 +8,7 @@ from server.model import EventType
 
 
 class EventTypes:
-    """The names of the registry, held in memory on the event loop's side.
+    """The names of the registry. Used on the writer's thread only.
 
     Names are added here when a batch passes, before the store has them: the store registers them with the commit.
     """

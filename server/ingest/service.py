@@ -5,74 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
 from server.config import Config
 from server.errors import Invalid, Precondition, TrackdError, Unavailable
 from server.ingest import rules
 from server.ingest.admission import Admission, Admitted
+from server.ingest.answer import Answer
 from server.ingest.event_types import EventTypes
 from server.ingest.offered import Offered
 from server.ingest.rules import Fault
-from server.ingest.writer import Writer, draining
-from server.model import Appended, Durability, EventType, Item
+from server.ingest.writer import Offer, Writer
+from server.model import Durability, EventType
 from server.observe import BatchAnswered, BatchRefused, Observer
 from server.storage.contract import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one batch, every event counted once. With ACCEPTED there are no outcomes yet: all are `queued`."""
-
-    durability: Durability
-    accepted: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    queued: int = 0
-    first_position: int | None = None
-    last_position: int | None = None
-    items: tuple[Item, ...] = ()
 
 
 class Pending:
     """A batch that was taken: await `answer()` once. Its size counts against its stream until then."""
 
-    __slots__ = ("_admitted", "_done", "_durability", "bytes", "events")
+    __slots__ = ("_answer", "_done")
 
-    def __init__(
-        self, admitted: Admitted, done: asyncio.Future[Appended] | None, durability: Durability, size_bytes: int
-    ) -> None:
-        self._admitted = admitted
+    def __init__(self, done: asyncio.Future[Answer], answer: Answer | None) -> None:
         self._done = done
-        self._durability = durability
-        self.bytes = size_bytes
-        self.events = len(admitted.batch) + len(admitted.rejected)
+        self._answer = answer
 
     async def answer(self) -> Answer:
         """What became of it; raises the TrackdError that refused the batch as a whole."""
-        rejected = self._admitted.rejected
-        if self._done is None:
-            return Answer(self._durability, rejected=len(rejected), items=rejected)
-        if self._durability is Durability.ACCEPTED:
-            queued = len(self._admitted.batch)
-            return Answer(self._durability, queued=queued, rejected=len(rejected), items=rejected)
         # Shielded: a client that goes away cancels its handler, not the commit.
-        appended = await asyncio.shield(self._done)
-        items = appended.items
-        rows = self._admitted.rows
-        if rows is not None:
-            items = tuple(replace(item, index=rows[item.index]) for item in items)
-        if rejected:
-            items = tuple(sorted((*items, *rejected), key=lambda item: item.index))
-        return Answer(
-            self._durability,
-            accepted=appended.accepted,
-            duplicate=appended.duplicate,
-            rejected=appended.rejected + len(rejected),
-            first_position=appended.first_position,
-            last_position=appended.last_position,
-            items=items,
-        )
+        return self._answer or await asyncio.shield(self._done)
 
 
 class IngestService:
@@ -120,24 +81,34 @@ class IngestService:
 
     def offer(
         self,
-        offered: Offered,
+        decode: Callable[[], tuple[Offered, dict[int, Fault]]],
         *,
+        events: int,
+        size_bytes: int,
         source: str,
         durability: Durability,
         atomic: bool,
-        size_bytes: int,
-        faults: dict[int, Fault] | None = None,
     ) -> Pending:
-        """Admits a batch and queues what is good of it. Raises if the batch as a whole is refused."""
-        admitted = self._admission.admit(offered, source=source, atomic=atomic, faults=faults)
-        if not len(admitted.batch):
-            return Pending(admitted, None, durability, size_bytes)
-        done = self._writer.submit(admitted.batch, size_bytes)
-        if durability is Durability.ACCEPTED:
-            done.add_done_callback(lambda future: self._count_lost(future, len(admitted.batch)))
-        return Pending(admitted, done, durability, size_bytes)
+        """Queues a batch; `decode` is called later, on the writer's thread. Raises if it is refused as a whole."""
+        if events > self._config.limits.batch_events_max:
+            raise Invalid(
+                "BATCH_TOO_LARGE",
+                f"{events:,} events in one batch; at most {self._config.limits.batch_events_max:,} are taken",
+                hint="send smaller batches",
+                field="events",
+            )
 
-    def _count_lost(self, done: asyncio.Future[Appended], events: int) -> None:
+        def admit() -> Admitted:
+            offered, faults = decode()
+            return self._admission.admit(offered, source=source, atomic=atomic, faults=faults)
+
+        done = self._writer.submit(Offer(events, size_bytes, admit))
+        if durability is Durability.DURABLE:
+            return Pending(done, None)
+        done.add_done_callback(lambda future: self._count_lost(future, events))
+        return Pending(done, Answer(durability, queued=events))
+
+    def _count_lost(self, done: asyncio.Future[Answer], events: int) -> None:
         """Events that were answered as accepted and then not stored: nobody is told, so at least it is counted."""
         if done.cancelled() or done.exception():
             self._observer.accepted_lost(events)
@@ -159,10 +130,14 @@ class IngestService:
         """Declares a type; durable at return."""
         if fault := rules.type_name(name) or rules.plain_text(description, "description", bytes_max=4_096):
             raise Invalid(fault.reason, fault.message, field="name" if fault.field == "type" else fault.field)
+        entry: EventType = await self._writer.call(lambda: self._register(name, description))
+        return entry
+
+    def _register(self, name: str, description: str) -> EventType:
+        """On the writer's thread, which alone uses the registry."""
         if name not in self._types.known and len(self._types.known) >= self._types.types_max:
             raise Precondition("TYPE_LIMIT", f"{name!r} would be one type more than the {self._types.types_max} allowed")
-        now_ms = time.time_ns() // 1_000_000
-        entry: EventType = await self._writer.call(lambda: self._store.register_type(name, description, now_ms))
+        entry = self._store.register_type(name, description, time.time_ns() // 1_000_000)
         self._types.known.add(name)
         return entry
 
@@ -188,5 +163,3 @@ class IngestService:
         """Tells the observer about a batch that was refused as a whole."""
         self._observer.batch_refused(BatchRefused(reason=error.reason, events=events))
 
-
-__all__ = ["Answer", "IngestService", "Pending", "draining"]

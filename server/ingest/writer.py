@@ -1,4 +1,8 @@
-"""The one writer: takes what is waiting, commits it as one group, answers all of it with one call into the loop.
+"""The one writer: takes what is waiting, decodes, judges and commits it as one group, answers with one call into the loop.
+
+All the work on events happens on its thread, also the decoding. Two threads that both need the interpreter lock for
+long starve each other: beside a thread that decodes, the same appends took 2 to 6 times as long (DESIGN.md). So the
+event loop moves bytes, and the writer does the rest.
 
 Everything but `_run` and what it calls happens on the event loop's thread.
 """
@@ -16,8 +20,10 @@ from typing import Any
 import structlog
 
 from server.config import Ingest, Limits
-from server.errors import Internal, StoreFailed, TrackdError, Unavailable
-from server.model import Appended, Batch
+from server.errors import Internal, StoreFailed, TrackdError, Unavailable, unexpected
+from server.ingest.admission import Admitted
+from server.ingest.answer import NOTHING, Answer, settled
+from server.model import Appended
 from server.observe import GroupCommitted, Observer
 from server.storage.contract import Store
 
@@ -33,13 +39,21 @@ QUIET_S = 0.02
 """After a pause like this nobody is expected to come back together."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A batch on its way in: its size, and how to decode and judge it. `admit` runs on the writer's thread."""
+
+    events: int
+    bytes: int
+    admit: Callable[[], Admitted]
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A batch in the queue."""
 
-    batch: Batch
-    bytes: int
-    done: asyncio.Future[Appended]
+    offer: Offer
+    done: asyncio.Future[Answer]
 
 
 @dataclass(slots=True)
@@ -83,7 +97,7 @@ class Writer:
 
     # On the loop
 
-    def submit(self, batch: Batch, size_bytes: int) -> asyncio.Future[Appended]:
+    def submit(self, offer: Offer) -> asyncio.Future[Answer]:
         """Queues a batch; the future resolves once it is durable. Await it shielded: a cancel must not lose the answer.
 
         Raises Unavailable when the daemon is stopping, the disk is full or the store has failed.
@@ -92,12 +106,12 @@ class Writer:
             raise problem
         if self._draining:
             raise draining()
-        done: asyncio.Future[Appended] = self._loop.create_future()
-        self.queue_events += len(batch)
-        self.queue_bytes += size_bytes
+        done: asyncio.Future[Answer] = self._loop.create_future()
+        self.queue_events += offer.events
+        self.queue_bytes += offer.bytes
         if self.queue_events >= self._limits.queue_events_max or self.queue_bytes >= self._limits.queue_bytes_max:
             self._room.clear()
-        self._queue.append(_Waiting(batch, size_bytes, done))
+        self._queue.append(_Waiting(offer, done))
         if (len(self._queue) >= self._wake_at or self.queue_events >= BUSY_ROWS) and not self._wake.is_set():
             self._wake.set()
         return done
@@ -134,10 +148,10 @@ class Writer:
         while self._thread.is_alive():
             await asyncio.sleep(0.002)
 
-    def _resolve(self, group: Sequence[_Waiting], results: Sequence[Appended | TrackdError]) -> None:
+    def _resolve(self, group: Sequence[_Waiting], results: Sequence[Answer | TrackdError]) -> None:
         for waiting, result in zip(group, results, strict=True):
-            self.queue_events -= len(waiting.batch)
-            self.queue_bytes -= waiting.bytes
+            self.queue_events -= waiting.offer.events
+            self.queue_bytes -= waiting.offer.bytes
             if not waiting.done.done():
                 if isinstance(result, TrackdError):
                     waiting.done.set_exception(result)
@@ -207,10 +221,10 @@ class Writer:
     def _take(self) -> list[_Waiting]:
         """From the front of the queue as much as one commit may hold, at least one batch."""
         group = [self._queue.popleft()]
-        events, size_bytes = len(group[0].batch), group[0].bytes
+        events, size_bytes = group[0].offer.events, group[0].offer.bytes
         while self._queue:
-            following = self._queue[0]
-            events += len(following.batch)
+            following = self._queue[0].offer
+            events += following.events
             size_bytes += following.bytes
             if events > self._settings.group_events_max or size_bytes > self._settings.group_bytes_max:
                 break
@@ -220,7 +234,8 @@ class Writer:
     def _commit(self, group: list[_Waiting], lingered: float) -> None:
         start = time.monotonic()
         try:
-            results: Sequence[Appended | TrackdError] = self._store.append([waiting.batch for waiting in group])
+            admitted = [_admit(waiting.offer) for waiting in group]
+            results = self._append(admitted)
         except Unavailable as error:
             if error.reason == "DISK_FULL":
                 self._set_full(error)
@@ -230,16 +245,27 @@ class Writer:
             self._queue.extendleft(reversed(group))
             raise
         else:
-            seconds = time.monotonic() - start
-            self._observer.group_committed(
-                GroupCommitted(
-                    batches=len(group),
-                    events=sum(len(waiting.batch) for waiting in group),
-                    seconds=seconds,
-                    linger_seconds=lingered,
-                )
+            told = GroupCommitted(
+                batches=len(group),
+                events=sum(waiting.offer.events for waiting in group),
+                seconds=time.monotonic() - start,
+                linger_seconds=lingered,
             )
+            self._observer.group_committed(told)
         self._loop.call_soon_threadsafe(self._resolve, group, results)
+
+    def _append(self, admitted: Sequence[Admitted | TrackdError]) -> list[Answer | TrackdError]:
+        """Stores what was admitted; one result per batch. A batch of which nothing is left does not reach the store."""
+        batches = [one.batch for one in admitted if isinstance(one, Admitted) and len(one.batch)]
+        stored = iter(self._store.append(batches) if batches else ())
+        results: list[Answer | TrackdError] = []
+        for one in admitted:
+            if isinstance(one, TrackdError):
+                results.append(one)
+                continue
+            result: Appended | TrackdError = next(stored) if len(one.batch) else NOTHING
+            results.append(result if isinstance(result, TrackdError) else settled(one, result))
+        return results
 
     def _look_after(self, *, idle: bool) -> None:
         if self.full and idle:
@@ -290,6 +316,15 @@ class Writer:
         for call in self._calls:
             self._resolve_call(call, None, unknown)
         self._calls.clear()
+
+
+def _admit(offer: Offer) -> Admitted | TrackdError:
+    try:
+        return offer.admit()
+    except TrackdError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  # a defect costs this batch, not the daemon
+        return unexpected(error)
 
 
 def draining() -> Unavailable:

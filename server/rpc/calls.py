@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf import message
 
-from server.errors import TrackdError
+from server.errors import TrackdError, unexpected
 from server.observe import CallHandled, CallStarted, Observer
 from server.rpc import codec, status
 
@@ -79,7 +79,7 @@ def watched(
             await refuse(context, error)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client
             code = grpc.StatusCode.INTERNAL
-            await refuse(context, status.unexpected(error))
+            await refuse(context, unexpected(error))
         finally:
             seconds = time.perf_counter() - start
             observer.call_handled(CallHandled(service, method, kind, code.name, seconds))

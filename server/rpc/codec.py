@@ -12,9 +12,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 from trackd.v1 import event_pb2, event_type_pb2, ingest_pb2, query_pb2
 
 from server.errors import Invalid
+from server.ingest.answer import Answer
 from server.ingest.offered import Offered, OfferedChange
 from server.ingest.rules import Fault
-from server.ingest.service import Answer
 from server.model import Absent, Change, Count, Dimension, Durability, Event, EventFilter, EventType, Order, Outcome
 
 DURABILITIES = {
@@ -158,16 +158,19 @@ def durability(number: int) -> Durability:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """A batch of the wire. `faults` are events with text that is not UTF-8: emptied here, to be rejected by name."""
+class Parsed:
+    """A batch of the wire, parsed but not read yet: that is the writer's work.
+
+    `decode` gives the columns, and the events with text that is not UTF-8 (emptied, to be rejected by name).
+    """
 
     batch_id: int
     atomic: bool
-    offered: Offered
-    faults: dict[int, Fault]
+    events: int
+    decode: Callable[[], tuple[Offered, dict[int, Fault]]]
 
 
-def decode_open(raw: bytes) -> ingest_pb2.AppendStreamOpen:
+def parse_open(raw: bytes) -> ingest_pb2.AppendStreamOpen:
     """The first message of a stream; Invalid if it is anything else."""
     try:
         request = ingest_pb2.AppendStreamRequest.FromString(raw)
@@ -178,7 +181,7 @@ def decode_open(raw: bytes) -> ingest_pb2.AppendStreamOpen:
     return request.open
 
 
-def decode_batch(raw: bytes) -> Decoded:
+def parse_batch(raw: bytes) -> Parsed:
     """Any later message of a stream. Raises Invalid if it is no batch."""
     try:
         request = ingest_pb2.AppendStreamRequest.FromString(raw)
@@ -187,20 +190,28 @@ def decode_batch(raw: bytes) -> Decoded:
         request, faults = _decode_leniently(raw, _lenient_stream_message, ingest_pb2.AppendStreamRequest)
     if request.WhichOneof("message") != "batch":
         raise Invalid("BATCH_EXPECTED", "after `open` every message must be a batch", field="batch")
-    merged = _merged_batch.FromString(raw).batch.events  # type: ignore[attr-defined]
-    return Decoded(request.batch.batch_id, request.batch.atomic, offered(request.batch.events, merged), faults)
+    batch = request.batch
+
+    def decode() -> tuple[Offered, dict[int, Fault]]:
+        merged = _merged_batch.FromString(raw).batch.events  # type: ignore[attr-defined]
+        return offered(batch.events, merged), faults
+
+    return Parsed(batch.batch_id, batch.atomic, len(batch.events), decode)
 
 
-def decode_append(raw: bytes) -> tuple[str, int, Decoded]:
+def parse_append(raw: bytes) -> tuple[str, int, Parsed]:
     """A unary request: its source, the number of its durability, and its batch."""
     try:
         request = ingest_pb2.AppendRequest.FromString(raw)
         faults: dict[int, Fault] = {}
     except message.DecodeError:
         request, faults = _decode_leniently(raw, _lenient_request, ingest_pb2.AppendRequest)
-    merged = _merged_request.FromString(raw).events  # type: ignore[attr-defined]
-    decoded = Decoded(0, request.atomic, offered(request.events, merged), faults)
-    return request.source, request.durability, decoded
+
+    def decode() -> tuple[Offered, dict[int, Fault]]:
+        merged = _merged_request.FromString(raw).events  # type: ignore[attr-defined]
+        return offered(request.events, merged), faults
+
+    return request.source, request.durability, Parsed(0, request.atomic, len(request.events), decode)
 
 
 # Messages with text that is not UTF-8. The decoder refuses such a message as a whole and does not say where. Its twin

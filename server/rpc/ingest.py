@@ -13,8 +13,10 @@ from google.rpc import status_pb2
 from trackd.v1 import ingest_pb2
 
 from server.config import Limits
-from server.errors import Invalid, TrackdError, Unavailable
-from server.ingest.service import Answer, IngestService, Pending, draining
+from server.errors import Invalid, TrackdError, Unavailable, unexpected
+from server.ingest.answer import Answer
+from server.ingest.service import IngestService, Pending
+from server.ingest.writer import draining
 from server.model import Durability
 from server.observe import Observer
 from server.rpc import calls, codec, status
@@ -55,20 +57,19 @@ class IngestMethods:
         events = 0
         try:
             refuse_too_large(len(raw), self._limits)
-            source, durability, batch = codec.decode_append(raw)
-            events = len(batch.offered)
+            source, durability, batch = codec.parse_append(raw)
+            events = batch.events
             level = codec.durability(durability)
             self._ingest.introduce(source, level)
             self._ingest.refuse_if_full()
             pending = self._ingest.offer(
-                batch.offered,
+                batch.decode,
+                events=events,
+                size_bytes=len(raw),
                 source=source,
                 durability=level,
                 atomic=batch.atomic,
-                size_bytes=len(raw),
-                faults=batch.faults,
             )
-            del batch
             answer = await pending.answer()
         except TrackdError as error:
             self._ingest.announce_refusal(error, events)
@@ -148,7 +149,7 @@ class _Stream:
         raw = await self._receive()
         if raw is None:
             raise Invalid("STREAM_NOT_OPENED", "the stream ended before its first message", hint="send `open` first")
-        opening = codec.decode_open(raw)
+        opening = codec.parse_open(raw)
         self._source = opening.source
         self._durability = codec.durability(opening.durability)
         self._ingest.introduce(self._source, self._durability)
@@ -187,21 +188,21 @@ class _Stream:
         batch_id = events = 0
         pending, problem = None, None
         try:
-            batch = codec.decode_batch(raw)
-            batch_id, events = batch.batch_id, len(batch.offered)
+            batch = codec.parse_batch(raw)
+            batch_id, events = batch.batch_id, batch.events
             refuse_too_large(len(raw), self._limits)
             pending = self._ingest.offer(
-                batch.offered,
+                batch.decode,
+                events=events,
+                size_bytes=len(raw),
                 source=self._source,
                 durability=self._durability,
                 atomic=batch.atomic,
-                size_bytes=len(raw),
-                faults=batch.faults,
             )
         except TrackdError as error:
             problem = error
         except Exception as error:  # noqa: BLE001  # a defect costs this batch, not the stream
-            problem = status.unexpected(error)
+            problem = unexpected(error)
         self._in_flight.append(_InFlight(batch_id, received, len(raw), events, pending, problem))
         self._in_flight_bytes += len(raw)
         self._changed.set()

@@ -6,16 +6,11 @@ succeed, BadRequest with the field, PreconditionFailure, QuotaFailure (AIP-193).
 
 from __future__ import annotations
 
-import secrets
-
 import grpc
-import structlog
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
 from server import errors
-
-log = structlog.get_logger(__name__)
 
 DOMAIN = "trackd"
 
@@ -87,12 +82,3 @@ def trailers_of(error: errors.TrackdError) -> tuple[tuple[str, str | bytes], ...
     if retry_after_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(retry_after_ms)))
     return tuple(trailers)
-
-
-def unexpected(error: BaseException) -> errors.Internal:
-    """A defect: the sender gets a correlation id, the log the rest. The text of the exception never leaves the daemon."""
-    correlation = secrets.token_hex(6)
-    log.error("unexpected_error", correlation=correlation, exc_info=error)
-    return errors.Internal(
-        "INTERNAL", f"an unexpected error occurred; its number in the daemon's log is {correlation}", hint="report it"
-    )
