@@ -31,7 +31,7 @@ def section(readme: str, heading: str) -> str:
 
 def commands(text: str) -> list[str]:
     """The commands of all ```sh blocks: one a line, a backslash at its end joins the next, comments left out."""
-    lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for block in BLOCK.findall(text) for line in re.sub(r"\\\n\s*", "", block).splitlines()]
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
