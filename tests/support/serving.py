@@ -1,0 +1,40 @@
+"""Daemons with settings of their own, for one test or for all tests of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.conftest import DaemonProcess, run
+
+
+@contextmanager
+def serving(directory: Path, *options: str, settings: str = "") -> Iterator[DaemonProcess]:
+    """A daemon over an empty directory, with these settings (TOML). At the end it is stopped in order and checked."""
+    daemon = DaemonProcess(directory)
+    if settings:
+        file = directory / "trackd.toml"
+        file.write_text(settings, "utf-8")
+        options = (*options, "--config", str(file))
+    daemon.start(*options)
+    try:
+        yield daemon
+        assert daemon.stop() == 0, daemon.log.read_text()[-4_000:]
+        assert_sound(daemon.data)
+        assert_no_defect(daemon)
+    finally:
+        daemon.kill()
+
+
+def assert_sound(data: Path) -> None:
+    """`trackd check` finds nothing."""
+    checked = run("check", str(data))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def assert_no_defect(daemon: DaemonProcess) -> None:
+    """The daemon logged no unexpected error: whatever was sent to it, it knew what to say."""
+    told = daemon.log.read_text()
+    assert "unexpected_error" not in told, told[-4_000:]
+    assert "Traceback" not in told, told[-4_000:]
