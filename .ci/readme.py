@@ -14,7 +14,8 @@ from pathlib import Path
 SET_UP = ("Try it", "Run the tests")
 """The headings whose commands set something up: there are no others."""
 
-BLOCK = re.compile(r"^```sh[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+SH_BLOCK = re.compile(r"^```sh[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+ANY_BLOCK = re.compile(r"^```\w*[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def section(readme: str, heading: str) -> str:
@@ -29,9 +30,9 @@ def section(readme: str, heading: str) -> str:
     return readme[found[0] : following.start() if following else len(readme)]
 
 
-def commands(text: str) -> list[str]:
-    """The commands of all ```sh blocks: one a line, a backslash at its end joins the next, comments left out."""
-    lines = [line for block in BLOCK.findall(text) for line in re.sub(r"\\\n\s*", "", block).splitlines()]
+def commands(text: str, blocks: re.Pattern[str] = SH_BLOCK) -> list[str]:
+    """The commands of all such blocks: one a line, a backslash at its end joins the next, comments left out."""
+    lines = [line for block in blocks.findall(text) for line in re.sub(r"\\\n\s*", "", block).splitlines()]
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
@@ -45,8 +46,12 @@ def command(readme: str, heading: str) -> str:
 
 
 def set_up_commands(readme: str) -> list[str]:
-    """All commands of the README that install something: those of SET_UP and whatever else makes or fills a venv."""
-    return [line for line in commands(readme) if re.search(r"\bpip3? install\b|-m venv\b|\bapt(-get)? install\b", line)]
+    """All commands of the README that install something, in blocks of any kind: those of SET_UP, and any other."""
+    return [
+        line
+        for line in commands(readme, ANY_BLOCK)
+        if re.search(r"\bpip3? install\b|-m venv\b|\bapt(-get)? install\b", line)
+    ]
 
 
 def main() -> int:

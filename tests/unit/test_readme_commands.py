@@ -96,6 +96,13 @@ def test_the_readme_has_exactly_two_commands_that_set_something_up(script: dict[
     assert script["set_up_commands"](readme) == [script["command"](readme, heading) for heading in script["SET_UP"]]
 
 
+def test_a_third_command_that_sets_something_up_is_found(script: dict[str, Any]) -> None:
+    """Whatever the block it hides in is called."""
+    assert script["set_up_commands"](README) == []
+    for line in ("apt-get install git", "python3 -m venv x", "$ x/bin/pip install y"):
+        assert script["set_up_commands"](f"{README}\n```console\n{line}\n```\n") == [line]
+
+
 def test_the_script_prints_the_command_or_says_what_is_wrong() -> None:
     """What CI reads from it: the command on standard output, or an exit code that ends the run."""
     tests = subprocess.run([sys.executable, SCRIPT, "Run the tests"], capture_output=True, text=True, check=True)
