@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple, Self
+
+
+@lru_cache(maxsize=4_096)
+def _start_ms(year: int, month: int) -> int:
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp()) * 1000
 
 
 class Month(NamedTuple):
@@ -27,12 +33,12 @@ class Month(NamedTuple):
     @property
     def start_ms(self) -> int:
         """First millisecond of the month."""
-        return int(datetime(self.year, self.month, 1, tzinfo=UTC).timestamp()) * 1000
+        return _start_ms(self.year, self.month)
 
     @property
     def end_ms(self) -> int:
         """First millisecond after the month."""
-        return self.next().start_ms
+        return _start_ms(self.year + self.month // 12, self.month % 12 + 1)
 
     def next(self) -> Self:
         """The month after this one."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from server.config import Config
 from server.errors import Invalid, Precondition, TrackdError, Unavailable
 from server.ingest import rules
-from server.ingest.admission import Admission, Admitted
 from server.ingest.answer import Answer
 from server.ingest.event_types import EventTypes
 from server.ingest.offered import Offered
 from server.ingest.rules import Fault
-from server.ingest.writer import Offer, Writer
+from server.ingest.bundle import Offer
+from server.ingest.writer import Writer
 from server.model import Durability, EventType
 from server.observe import BatchAnswered, BatchRefused, Observer
 from server.storage.contract import Store
+
+
+NO_REASONS: Mapping[str, int] = {}
 
 
 class Pending:
@@ -32,8 +35,8 @@ class Pending:
 
     async def answer(self) -> Answer:
         """What became of it; raises the TrackdError that refused the batch as a whole."""
-        # Shielded: a client that goes away cancels its handler, not the commit.
-        return self._answer or await asyncio.shield(self._done)
+        # A client that goes away cancels this future; the writer commits all the same and finds nobody to tell.
+        return self._answer or await self._done
 
 
 class IngestService:
@@ -46,7 +49,6 @@ class IngestService:
         self._types = types
         self._observer = observer
         self._sources = set(store.sources())
-        self._admission = Admission(config.limits, types, lambda: time.time_ns() // 1_000_000)
 
     @property
     def head(self) -> int:
@@ -97,12 +99,7 @@ class IngestService:
                 hint="send smaller batches",
                 field="events",
             )
-
-        def admit() -> Admitted:
-            offered, faults = decode()
-            return self._admission.admit(offered, source=source, atomic=atomic, faults=faults)
-
-        done = self._writer.submit(Offer(events, size_bytes, admit))
+        done = self._writer.submit(Offer(source, atomic, events, size_bytes, decode))
         if durability is Durability.DURABLE:
             return Pending(done, None)
         done.add_done_callback(lambda future: self._count_lost(future, events))
@@ -145,7 +142,9 @@ class IngestService:
 
     def announce(self, answer: Answer, seconds: float, size_bytes: int) -> None:
         """Tells the observer about an answer that was handed to the transport."""
-        reasons: Counter[str] = Counter(item.reason for item in answer.items if item.reason)
+        reasons: Mapping[str, int] = NO_REASONS
+        if answer.items:
+            reasons = Counter(item.reason for item in answer.items if item.reason)
         self._observer.batch_answered(
             BatchAnswered(
                 durability=answer.durability.value,

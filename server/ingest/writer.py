@@ -21,9 +21,9 @@ import structlog
 
 from server.config import Ingest, Limits
 from server.errors import Internal, StoreFailed, TrackdError, Unavailable, unexpected
-from server.ingest.admission import Admitted
-from server.ingest.answer import NOTHING, Answer, settled
-from server.model import Appended
+from server.ingest.admission import Admission
+from server.ingest.answer import Answer
+from server.ingest.bundle import Bundle, Offer, bundled
 from server.observe import GroupCommitted, Observer
 from server.storage.contract import Store
 
@@ -37,15 +37,6 @@ BUSY_ROWS = 4_000
 
 QUIET_S = 0.02
 """After a pause like this nobody is expected to come back together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A batch on its way in: its size, and how to decode and judge it. `admit` runs on the writer's thread."""
-
-    events: int
-    bytes: int
-    admit: Callable[[], Admitted]
 
 
 @dataclass(slots=True)
@@ -68,10 +59,17 @@ class Writer:
     """Group commit over a store that it alone writes to."""
 
     def __init__(
-        self, store: Store, settings: Ingest, limits: Limits, observer: Observer, on_failure: Callable[[TrackdError], None]
+        self,
+        store: Store,
+        admission: Admission,
+        settings: Ingest,
+        limits: Limits,
+        observer: Observer,
+        on_failure: Callable[[TrackdError], None],
     ) -> None:
         """`on_failure` is called on the loop when the store's state is unknown: the daemon must stop without an answer."""
         self._store = store
+        self._admission = admission
         self._settings = settings
         self._limits = limits
         self._observer = observer
@@ -98,7 +96,7 @@ class Writer:
     # On the loop
 
     def submit(self, offer: Offer) -> asyncio.Future[Answer]:
-        """Queues a batch; the future resolves once it is durable. Await it shielded: a cancel must not lose the answer.
+        """Queues a batch; the future resolves once it is durable. A cancelled future changes nothing for the batch.
 
         Raises Unavailable when the daemon is stopping, the disk is full or the store has failed.
         """
@@ -234,8 +232,7 @@ class Writer:
     def _commit(self, group: list[_Waiting], lingered: float) -> None:
         start = time.monotonic()
         try:
-            admitted = [_admit(waiting.offer) for waiting in group]
-            results = self._append(admitted)
+            results = self._append(bundled(waiting.offer for waiting in group))
         except Unavailable as error:
             if error.reason == "DISK_FULL":
                 self._set_full(error)
@@ -254,18 +251,38 @@ class Writer:
             self._observer.group_committed(told)
         self._loop.call_soon_threadsafe(self._resolve, group, results)
 
-    def _append(self, admitted: Sequence[Admitted | TrackdError]) -> list[Answer | TrackdError]:
-        """Stores what was admitted; one result per batch. A batch of which nothing is left does not reach the store."""
-        batches = [one.batch for one in admitted if isinstance(one, Admitted) and len(one.batch)]
+    def _append(self, bundles: Sequence[Bundle]) -> list[Answer | TrackdError]:
+        """Judges and stores; one result per batch. A bundle of which nothing is left does not reach the store."""
+        judged = [self._admit(bundle) for bundle in bundles]
+        batches = [
+            bundle.admitted.batch for bundle in bundles if bundle.admitted is not None and len(bundle.admitted.batch)
+        ]
         stored = iter(self._store.append(batches) if batches else ())
         results: list[Answer | TrackdError] = []
-        for one in admitted:
-            if isinstance(one, TrackdError):
-                results.append(one)
-                continue
-            result: Appended | TrackdError = next(stored) if len(one.batch) else NOTHING
-            results.append(result if isinstance(result, TrackdError) else settled(one, result))
+        for bundle, problem in zip(bundles, judged, strict=True):
+            error = problem
+            if bundle.admitted is not None and not len(bundle.admitted.batch):
+                results += bundle.answers()
+            elif bundle.admitted is not None:
+                appended = next(stored)
+                if isinstance(appended, TrackdError):
+                    error = appended
+                else:
+                    results += bundle.answers(appended)
+            if error and len(bundle.offers) > 1:
+                results += self._append(bundle.alone())
+            elif error:
+                results.append(error)
         return results
+
+    def _admit(self, bundle: Bundle) -> TrackdError | None:
+        try:
+            bundle.admit(self._admission)
+        except TrackdError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  # a defect costs this batch, not the daemon
+            return unexpected(error)
+        return None
 
     def _look_after(self, *, idle: bool) -> None:
         if self.full and idle:
@@ -316,15 +333,6 @@ class Writer:
         for call in self._calls:
             self._resolve_call(call, None, unknown)
         self._calls.clear()
-
-
-def _admit(offer: Offer) -> Admitted | TrackdError:
-    try:
-        return offer.admit()
-    except TrackdError as error:
-        return error
-    except Exception as error:  # noqa: BLE001  # a defect costs this batch, not the daemon
-        return unexpected(error)
 
 
 def draining() -> Unavailable:

@@ -79,7 +79,9 @@ class Store(ABC):
     def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
         """Commits the batches as one group and says what became of each, in their order.
 
-        Per event: accepted with the next position; a duplicate (same identity, same content; `existing_position` set);
+        Row i of a batch, if it is accepted, has position b + i, with one b for the batch.
+
+        Per event: accepted with that position; a duplicate (same identity, same content; `existing_position` set);
         or rejected with reason ID_CONFLICT (same identity, other content; `existing_position` set) or MONTH_LIMIT (the
         event would open more months than allowed). Events of a group see the events before them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
@@ -13,7 +13,7 @@ from server import config
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.layout import Layout
-from server.storage.sqlite.store import PAGE_BYTES, WAL_PASSIVE_PAGES
+from server.storage.sqlite.store import WAL_PASSIVE_PAGES
 
 REPETITIONS = 3
 
@@ -21,7 +21,7 @@ def floor_events_per_second(data: Path, scratch: Path, *, rows_max: int, rows_pe
     """How many rows were used, and how many a second are appended at best of three.
 
     The rows are those of the largest month of a store that is not in use. Same table, same multi-row statements, same
-    settings of the connection, FULL, and a checkpoint at the same size of the log; the rows are ready as tuples.
+    settings of the connection, FULL, and a checkpoint at the same size of the log; the columns of each commit are ready.
     """
     layout = Layout(data)
     path, month = max(
@@ -33,17 +33,18 @@ def floor_events_per_second(data: Path, scratch: Path, *, rows_max: int, rows_pe
         table = schema.events_table(month)
         rows = source.execute(f"SELECT * FROM {table} ORDER BY position LIMIT ?", (rows_max,)).fetchall()
         source.close()
+        groups = [_columns(rows[at : at + rows_per_commit]) for at in range(0, len(rows), rows_per_commit)]
         best = 0.0
         for repetition in range(REPETITIONS):
             directory = scratch / f"floor-{repetition}"
             directory.mkdir()
-            seconds = _append(directory / "events.db", schema.month_schema(month), table, rows, rows_per_commit)
+            seconds = _append(directory / "events.db", schema.month_schema(month), table, groups)
             best = max(best, len(rows) / seconds)
             shutil.rmtree(directory)
     return len(rows), best
 
 
-def _append(path: Path, ddl: str, table: str, rows: list[tuple[object, ...]], rows_per_commit: int) -> float:
+def _append(path: Path, ddl: str, table: str, groups: list[dict[str, Sequence[object]]]) -> float:
     settings = config.Storage()
     cache_bytes = settings.page_cache_bytes // settings.open_months_max
     connection = sqlite.open_writer(path, cache_bytes=cache_bytes, wal_bytes_max=settings.wal_bytes_max, create=True)
@@ -56,16 +57,18 @@ def _append(path: Path, ddl: str, table: str, rows: list[tuple[object, ...]], ro
         return apsw.SQLITE_OK
 
     connection.set_wal_hook(count)
-    waiting = iter(rows)
     start = time.perf_counter()
-    while group := list(islice(waiting, rows_per_commit)):
+    for columns in groups:
         connection.execute("BEGIN IMMEDIATE")
-        columns = dict(zip(schema.EVENT_COLUMNS, zip(*group, strict=True), strict=True))
-        columns = {name: column for name, column in columns.items() if any(column)}
         sqlite.insert(connection, table, columns, suffix=" ON CONFLICT(id) DO NOTHING")
         connection.execute("COMMIT")
-        if wal_pages > WAL_PASSIVE_PAGES and wal_pages * PAGE_BYTES <= settings.wal_bytes_max:
+        if wal_pages > WAL_PASSIVE_PAGES:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     seconds = time.perf_counter() - start
     connection.close()
     return seconds
+
+
+def _columns(rows: Sequence[tuple[object, ...]]) -> dict[str, Sequence[object]]:
+    whole = dict(zip(schema.EVENT_COLUMNS, zip(*rows, strict=True), strict=True))
+    return {name: column for name, column in whole.items() if any(column)}

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import apsw
@@ -20,6 +21,7 @@ from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
 from server.storage.sqlite.catalog import Catalog
 from server.storage.sqlite.check import check_directory
+from server.storage.sqlite.checkpointer import Checkpointer
 from server.storage.sqlite.layout import DirectoryLock, Layout, sync_directory
 from server.storage.sqlite.month_file import Keys, MonthFile, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
@@ -45,6 +47,8 @@ class _Answer:
         accepted = self.size - len(self.items)
         if not accepted:
             return Appended(0, None, None, tuple(self.items))
+        if not self.items:
+            return Appended(accepted, self.base, self.base + self.size - 1)
         taken = {item.index for item in self.items}
         first = next(row for row in range(self.size) if row not in taken)
         last = next(row for row in reversed(range(self.size)) if row not in taken)
@@ -82,6 +86,7 @@ class SqliteStore(Store):
             raise
         self._months: dict[Month, MonthInfo] = found.months
         self._damaged = found.damaged
+        self._checkpointer = Checkpointer()
         self._head = found.head
         self._stored_sources = found.sources
         self._types = self._catalog.types()
@@ -147,16 +152,20 @@ class SqliteStore(Store):
     def _append_group(self, batches: Sequence[Batch]) -> list[Appended]:
         answers = []
         parts: dict[Month, list[Slice]] = {}
+        # All names of the group at once: a lookup for each of many small batches would cost more than their rows.
+        users = iter(self._users.keys([name for batch in batches for name in batch.user_ids]))
         for number, batch in enumerate(batches):
             answer = _Answer(self._positions.take(len(batch)), len(batch))
             answers.append(answer)
             if len(batch):
-                keys = self._keys(batch)
+                keys = self._keys(batch, list(islice(users, len(batch))))
                 for month, rows in _rows_by_month(batch).items():
                     part = Slice(number, batch, keys, answer.base, rows)
                     if self._has_home(month, part, answer):
                         parts.setdefault(month, []).append(part)
-        self._write(parts, answers)
+        months = list(parts)
+        for first in range(0, len(months), self._settings.open_months_max):
+            self._write({month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers)
         results = [answer.finish() for answer in answers]
         self._head = max([self._head, *(result.last_position or 0 for result in results)])
         self._stored_sources |= {
@@ -166,11 +175,11 @@ class SqliteStore(Store):
         return results
 
     def _write(self, parts: Mapping[Month, Sequence[Slice]], answers: Sequence[_Answer]) -> None:
-        """Inserts into every month of the group, then commits one after the other, then publishes the head.
+        """Inserts into every month, then commits one after the other.
 
-        What can be refused is refused before the first commit, and then nothing of the group is stored. If a commit
-        itself fails, the months before it keep their rows, unacknowledged: the head passes over them all the same, since
-        a resend will be told that they are stored.
+        What can be refused is refused before the first commit, and then nothing is stored. If a commit itself fails, the
+        months before it keep their rows, unacknowledged: the head passes over them all the same, since a resend will be
+        told that they are stored. The same holds between the runs of a group over more months than may be open.
         """
         files = {month: self._file(month, keep=parts) for month in parts}
         try:
@@ -186,7 +195,7 @@ class SqliteStore(Store):
                     self._head = max(self._head, file.last_position())
             raise
 
-    def _keys(self, batch: Batch) -> Keys:
+    def _keys(self, batch: Batch, users: Sequence[int]) -> Keys:
         try:
             types = list(map(self._type_keys.__getitem__, batch.types))
         except KeyError:
@@ -198,7 +207,7 @@ class SqliteStore(Store):
             source = max(self._sources.values(), default=0) + 1
             self._catalog.put_source(source, batch.source)
             self._sources[batch.source] = source
-        return Keys(types, self._users.keys(batch.user_ids), source)
+        return Keys(types, users, source)
 
     def register_type(self, name: str, description: str, now_ms: int) -> EventType:
         key = self._type_keys.get(name)
@@ -275,8 +284,8 @@ class SqliteStore(Store):
             return
         if longest.wal_pages * PAGE_BYTES > self._settings.wal_bytes_max:
             longest.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
-        elif longest.wal_pages > WAL_PASSIVE_PAGES or (idle and longest.wal_pages):
-            longest.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        elif longest.wal_pages > WAL_PASSIVE_PAGES:
+            self._checkpointer.ask(longest.path)
         elif idle:
             oldest, (_file, used) = next(iter(self._open.items()))
             if time.monotonic() - used > IDLE_MONTH_S:
@@ -290,6 +299,7 @@ class SqliteStore(Store):
         if self._closed:
             return
         self._closed = True
+        self._checkpointer.close()
         try:
             if self._failed:
                 self._let_go()
