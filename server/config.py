@@ -77,7 +77,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Ingest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How batches become commits."""
 
-    linger_max_ms: float = 3.0
+    linger_max_ms: float = 10.0
     """How long a commit waits for batches that usually come together. A lone sender never waits."""
     group_events_max: int = 16_000
     group_bytes_max: int = 8 * MIB

@@ -20,7 +20,7 @@ EVENTS_MAX = 400
 """A bundle holds no more; a larger batch goes by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offer:
     """A batch on its way in: who sends it, its size, and how to read it (on the writer's thread)."""
 

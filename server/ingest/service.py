@@ -57,7 +57,8 @@ class IngestService:
 
     def introduce(self, source: str, durability: Durability) -> None:
         """Checks who is sending and what they want; raises if that is not possible here."""
-        if not rules.NAME.fullmatch(source):
+        known = source in self._sources
+        if not known and not rules.NAME.fullmatch(source):
             raise Invalid(
                 "SOURCE_INVALID",
                 'a source is 1 to 128 characters out of letters, digits and "_.:/-"',
@@ -71,7 +72,7 @@ class IngestService:
                 hint="ask for DURABILITY_DURABLE, or have the operator set ingest.allow_accepted",
                 field="durability",
             )
-        if source not in self._sources:
+        if not known:
             if len(self._sources) >= self._config.limits.sources_max:
                 raise Precondition(
                     "SOURCE_LIMIT",

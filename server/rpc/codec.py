@@ -157,7 +157,7 @@ def durability(number: int) -> Durability:
     return level
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parsed:
     """A batch of the wire, parsed but not read yet: that is the writer's work.
 
