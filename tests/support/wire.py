@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -181,6 +182,38 @@ class Stream:
         """Breaks off."""
         self._to_send.put(None)
         self.call.cancel()
+
+
+class Deaf:
+    """A sender that keeps sending the same batch and reads no answer."""
+
+    def __init__(self, channel: grpc.Channel, frame: bytes) -> None:
+        self.sent = 0
+        self._ended = threading.Event()
+        self._frame = frame
+        method: Any = channel.stream_stream(STREAM)
+        self.call: Any = method(self._frames(), timeout=2 * TIMEOUT_S)
+
+    def _frames(self) -> Iterator[bytes]:
+        yield field(1, ingest_pb2.AppendStreamOpen(source="deaf").SerializeToString())
+        while not self._ended.is_set():
+            self.sent += 1
+            yield self._frame
+
+    def until_stuck(self) -> int:
+        """Waits until it cannot send any more; how many batches it got rid of."""
+        until_s = time.monotonic() + TIMEOUT_S
+        sent = -1
+        while sent != self.sent:
+            assert time.monotonic() < until_s, "it can send without end"
+            sent = self.sent
+            time.sleep(0.7)
+        return sent
+
+    def hear_all(self) -> int:
+        """Sends no more and reads to the end; how many answers there were."""
+        self._ended.set()
+        return sum(1 for _ in self.call) - 1
 
 
 def append_raw(channel: grpc.Channel, frame: bytes, **options: Any) -> ingest_pb2.AppendResult:
