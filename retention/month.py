@@ -27,7 +27,7 @@ class Month(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The month that `YYYY-MM` names; ValueError if it names none."""
-        moment = datetime.strptime(text, "%Y-%m")
+        moment = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
         return cls(moment.year, moment.month)
 
     @property

@@ -134,7 +134,9 @@ def _allow_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def serve(config: Config, *, ready_file: Path | None = None, announce: Callable[[Daemon], None] = lambda _: None) -> int:
+def serve(
+    config: Config, *, ready_file: Path | None = None, announce: Callable[[Daemon], None] = lambda _: None
+) -> int:
     """Opens the store and serves until told to stop; returns the exit code.
 
     `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
@@ -150,7 +152,13 @@ def serve(config: Config, *, ready_file: Path | None = None, announce: Callable[
     _allow_open_files()
     started = time.monotonic()
     store = open_store("sqlite", config)
-    log.info("store_open", data=config.data, head=store.head, months=len(store.months()), seconds=round(time.monotonic() - started, 3))
+    log.info(
+        "store_open",
+        data=config.data,
+        head=store.head,
+        months=len(store.months()),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
     def ready(daemon: Daemon) -> None:
         log.info("serving", grpc=daemon.rpc.address, metrics=daemon.exporter.address)

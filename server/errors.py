@@ -36,7 +36,7 @@ class Invalid(TrackdError):
 
 
 class Unavailable(TrackdError):
-    """Not now: overload, a full disk, a daemon that is stopping. The same request may succeed after `retry_after_ms`."""
+    """Not now: overload, a full disk, a daemon that is stopping. The same may succeed after `retry_after_ms`."""
 
 
 class Exhausted(TrackdError):
@@ -76,7 +76,7 @@ class ConfigurationError(TrackdError):
 
 
 def unexpected(error: BaseException) -> Internal:
-    """A defect: the sender gets a correlation id, the log the rest. The text of the exception never leaves the daemon."""
+    """A defect: the sender gets a correlation id, the log the rest. An exception's text never leaves the daemon."""
     correlation = secrets.token_hex(6)
     log.error("unexpected_error", correlation=correlation, exc_info=error)
     return Internal(

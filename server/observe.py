@@ -1,6 +1,6 @@
 """What core code announces about itself, and the interface of whoever listens.
 
-Core code knows nothing of metrics: it hands frozen values to an `Observer`. What happens once a batch, a group or a call
+Core code knows nothing of metrics: it hands frozen values to an `Observer`. What happens once a batch, group or call
 is a dataclass; what happens once a message is a plain method call, because a message has about 100 us in all. Seconds
 are wall-clock durations from a monotonic clock.
 """

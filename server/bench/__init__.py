@@ -1,4 +1,4 @@
-"""`trackd bench`: a real daemon in a process of its own, driven from outside, beside the limits that it is held against.
+"""`trackd bench`: a real daemon in a process of its own, driven from outside, beside its limits.
 
 It stands outside of the daemon's layers: it speaks gRPC like any client.
 """

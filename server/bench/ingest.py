@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ def measure(
             del messages
         report["bytes_per_event"] = round(_size_of(data) / report["events"], 1)
         say("the floor: the same rows straight through the driver")
-        floor = measure_floor(
-            data, scratch, rows_max=FLOOR_ROWS, rows_per_commit=max(1, report["events_per_commit"])
-        )
+        floor = measure_floor(data, scratch, rows_max=FLOOR_ROWS, rows_per_commit=max(1, report["events_per_commit"]))
         report["floor_rows"] = floor.rows
         report["floor_events_per_second"] = round(floor.full_per_second)
         report["ratio_to_floor"] = round(report["events_per_second"] / floor.full_per_second, 3)
@@ -75,7 +74,7 @@ def _fifths(finished: Sequence[float], events: int) -> list[int]:
         return []
     ends = [0.0, *(finished[(number + 1) * size - 1] for number in range(5))]
     share = events * size / len(finished)
-    return [round(share / (end - start)) for start, end in zip(ends, ends[1:], strict=False)]
+    return [round(share / (end - start)) for start, end in pairwise(ends)]
 
 
 def _paced(data: Path, rate: float, batch: int, streams: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from trackd.v1 import ingest_pb2
@@ -90,7 +91,7 @@ def _one_stream(
             sent.append(time.perf_counter())
             yield raw
 
-    call = channel.stream_stream(STREAM, request_serializer=None, response_deserializer=None)
+    call: Any = channel.stream_stream(STREAM, request_serializer=None, response_deserializer=None)
     replies = iter(call(send()))
     next(replies)
     raw_replies, acks, finished = [], [], []
@@ -118,7 +119,7 @@ async def _unary(target: str, requests: Sequence[bytes], callers: int) -> Run:
     run = Run()
     async with grpc.aio.insecure_channel(target) as channel:
         await channel.channel_ready()
-        call = channel.unary_unary(UNARY, request_serializer=None, response_deserializer=None)
+        call: Any = channel.unary_unary(UNARY, request_serializer=None, response_deserializer=None)
         await call(requests[0])  # the first call pays for the connection
         waiting = iter(requests[1:])
         start = time.perf_counter()

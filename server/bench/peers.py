@@ -131,9 +131,9 @@ async def _serve_noop(ready: Path) -> None:
             await context.write(stream_reply)
 
     server = grpc.aio.server(options=(("grpc.max_receive_message_length", 8 << 20),))
-    handlers = {
-        "Append": grpc.unary_unary_rpc_method_handler(append),  # type: ignore[arg-type]
-        "AppendStream": grpc.stream_stream_rpc_method_handler(append_stream),  # type: ignore[arg-type]
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Append": grpc.unary_unary_rpc_method_handler(append),
+        "AppendStream": grpc.stream_stream_rpc_method_handler(append_stream),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("trackd.v1.IngestService", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -48,7 +48,9 @@ class Traffic:
         )
 
     def _id(self, at: int, number: int) -> bytes:
-        return _ID.pack(at >> 32, at & 0xFFFFFFFF, 0x7000 | number & 0xFFF, 1 << 63 | (number ^ self._salt) & (1 << 62) - 1)
+        return _ID.pack(
+            at >> 32, at & 0xFFFFFFFF, 0x7000 | number & 0xFFF, 1 << 63 | (number ^ self._salt) & (1 << 62) - 1
+        )
 
     def requests(self, events: int) -> Iterator[bytes]:
         """Encoded unary AppendRequests with one event each."""

@@ -14,7 +14,9 @@ from server.storage.factory import check_data
 
 def check(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The data directory (what `serve` has as --data).")],
-    as_json: Annotated[bool, typer.Option("--json", help='Print {"findings": [{"where": ..., "problem": ...}]}.')] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"findings": [{"where": ..., "problem": ...}]}.')
+    ] = False,
 ) -> None:
     """Look over a data directory and say what is wrong with it. Changes nothing.
 

@@ -26,7 +26,8 @@ class LogFormat(StrEnum):
 
 def serve(
     data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where events are kept. [default: ./trackd-data]", show_default=False)
+        str | None,
+        typer.Option(metavar="DIR", help="Where events are kept. [default: ./trackd-data]", show_default=False),
     ] = None,
     listen: Annotated[
         str | None,
@@ -34,9 +35,7 @@ def serve(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz. [default: 127.0.0.1:9077]"
-        ),
+        typer.Option(metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz. [default: 127.0.0.1:9077]"),
     ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML); see deploy/trackd.toml.")
@@ -54,7 +53,9 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Write addresses and process id here, as JSON, once everything is served."),
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="auto: console on a terminal, else JSON lines.")] = LogFormat.AUTO,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="auto: console on a terminal, else JSON lines.")
+    ] = LogFormat.AUTO,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C.

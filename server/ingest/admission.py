@@ -166,7 +166,9 @@ class Admission:
     def _time_fault(self, timestamp_ms: int | None, now_ms: int) -> Fault | None:
         field = "timestamp_ms"
         if timestamp_ms is None:
-            message = "an event whose id is not a UUIDv7 needs a timestamp_ms: there is no other time that a resend keeps"
+            message = (
+                "an event whose id is not a UUIDv7 needs a timestamp_ms: there is no other time that a resend keeps"
+            )
             return Fault("TIMESTAMP_REQUIRED", message, field)
         if timestamp_ms < self._oldest_ms:
             message = f"{timestamp_ms} is before {self._limits.oldest_month}, the oldest month that is taken"
@@ -199,7 +201,7 @@ class Admission:
             return Fault("CHANGE_INVALID", "a change needs a table_name", "change.table_name")
         if not change.row_id and not (change.rows_affected or 0) > 1:
             return Fault("CHANGE_INVALID", "a change needs a row_id unless it affects many rows", "change.row_id")
-        if change.action not in iter(Action):
+        if change.action not in tuple(Action):
             return Fault("CHANGE_INVALID", "the action must be CREATE, UPDATE or DELETE", "change.action")
         if change.status not in (0, *ChangeStatus):
             return Fault("CHANGE_INVALID", "the status must be SUCCESS or FAILED", "change.status")
@@ -218,9 +220,10 @@ class Admission:
     def _refuse_two_months(self, events: Offered) -> None:
         times = [timestamp_ms for timestamp_ms in events.timestamps_ms if timestamp_ms is not None]
         if times and Month.of(min(times)) != Month.of(max(times)):
+            first, last = Month.of(min(times)), Month.of(max(times))
             raise Precondition(
                 "ATOMIC_SPANS_MONTHS",
-                f"an atomic batch must be of one month; this one goes from {Month.of(min(times))} to {Month.of(max(times))}",
+                f"an atomic batch must be of one month; this one goes from {first} to {last}",
                 hint="commits are per month: send one atomic batch a month",
                 field="events",
             )
@@ -283,7 +286,9 @@ def _item(row: int, fault: Fault) -> Item:
 def _abort(size: int, found: dict[int, Fault]) -> tuple[Item, ...]:
     message = "nothing of this atomic batch was stored because other events of it were rejected"
     return tuple(
-        _item(row, found[row]) if row in found else Item(row, Outcome.REJECTED, "ATOMIC_ABORTED", message, retryable=True)
+        _item(row, found[row])
+        if row in found
+        else Item(row, Outcome.REJECTED, "ATOMIC_ABORTED", message, retryable=True)
         for row in range(size)
     )
 

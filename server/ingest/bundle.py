@@ -1,7 +1,7 @@
 """Small batches of one sender, judged and stored as if they were one.
 
-What a batch costs beside its rows (admission, dictionary, statement) is as much as dozens of rows. Callers that send one
-event at a time, many at once, would pay it for every event.
+What a batch costs beside its rows (admission, dictionary, statement) is as much as dozens of rows. Callers that send
+one event at a time, many at once, would pay it for every event.
 """
 
 from __future__ import annotations
@@ -150,7 +150,11 @@ def _joined(decoded: Sequence[tuple[Offered, dict[int, Fault]]]) -> tuple[Offere
         texts([part.descriptions for part in parts]),
         list(chain.from_iterable(part.metadata for part in parts)),
         {start + row: tags for start, part in zip(starts, parts, strict=False) for row, tags in part.tags.items()},
-        {start + row: change for start, part in zip(starts, parts, strict=False) for row, change in part.changes.items()},
+        {
+            start + row: change
+            for start, part in zip(starts, parts, strict=False)
+            for row, change in part.changes.items()
+        },
     )
     faults = {
         start + row: fault

@@ -52,7 +52,7 @@ def are_objects(texts: Iterable[str]) -> bool:
 
 
 def json_object(text: str, field: str, *, bytes_max: int, depth_max: int) -> Fault | None:
-    """"" or one JSON object within limits, without the character U+0000 (databases cannot hold it in text)."""
+    """Nothing, or one JSON object within limits, without the character U+0000 (databases cannot hold it in text)."""
     if not text:
         return None
     if too_long(text, bytes_max):
@@ -90,7 +90,7 @@ def _depth(text: str) -> int:
 
 
 def _holds_nul(text: str) -> bool:
-    """Whether an escape \\u0000 is meant, and not a backslash followed by "u0000"."""
+    """Whether an escape for U+0000 is meant, and not an escaped backslash followed by "u0000"."""
     return any(len(match[1]) % 2 == 1 for match in re.finditer(r"(\\+)u0000", text))
 
 

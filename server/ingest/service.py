@@ -11,15 +11,14 @@ from server.config import Config
 from server.errors import Invalid, Precondition, TrackdError, Unavailable
 from server.ingest import rules
 from server.ingest.answer import Answer
+from server.ingest.bundle import Offer
 from server.ingest.event_types import EventTypes
 from server.ingest.offered import Offered
 from server.ingest.rules import Fault
-from server.ingest.bundle import Offer
 from server.ingest.writer import Writer
 from server.model import Durability, EventType
 from server.observe import BatchAnswered, BatchRefused, Observer
 from server.storage.contract import Store
-
 
 NO_REASONS: Mapping[str, int] = {}
 
@@ -134,7 +133,9 @@ class IngestService:
     def _register(self, name: str, description: str) -> EventType:
         """On the writer's thread, which alone uses the registry."""
         if name not in self._types.known and len(self._types.known) >= self._types.types_max:
-            raise Precondition("TYPE_LIMIT", f"{name!r} would be one type more than the {self._types.types_max} allowed")
+            raise Precondition(
+                "TYPE_LIMIT", f"{name!r} would be one type more than the {self._types.types_max} allowed"
+            )
         entry = self._store.register_type(name, description, time.time_ns() // 1_000_000)
         self._types.known.add(name)
         return entry
@@ -162,4 +163,3 @@ class IngestService:
     def announce_refusal(self, error: TrackdError, events: int) -> None:
         """Tells the observer about a batch that was refused as a whole."""
         self._observer.batch_refused(BatchRefused(reason=error.reason, events=events))
-

@@ -1,4 +1,4 @@
-"""The one writer: takes what is waiting, decodes, judges and commits it as one group, answers with one call into the loop.
+"""The one writer: takes what is waiting, decodes, judges and commits it as one group, answers all of it at once.
 
 All the work on events happens on its thread, also the decoding. Two threads that both need the interpreter lock for
 long starve each other: beside a thread that decodes, the same appends took 2 to 6 times as long (DESIGN.md). So the
@@ -70,7 +70,7 @@ class Writer:
         observer: Observer,
         on_failure: Callable[[TrackdError], None],
     ) -> None:
-        """`on_failure` is called on the loop when the store's state is unknown: the daemon must stop without an answer."""
+        """`on_failure` is called on the loop when the store's state is unknown: the daemon must stop."""
         self._store = store
         self._admission = admission
         self._settings = settings
@@ -212,7 +212,9 @@ class Writer:
         self._wake_at = 1
 
     def _linger(self, usual: int) -> float:
-        """Waits for batches that usually come together while they keep coming; a lone sender never waits. Returns seconds.
+        """Waits for batches that usually come together while they keep coming; a lone sender never waits.
+
+        Returns the seconds.
 
         Measured with 64 callers: commits of 64 take 22 us of the interpreter a call, commits of 18 take 45 us.
         """
@@ -349,4 +351,6 @@ class Writer:
 
 def draining() -> Unavailable:
     """The daemon is stopping."""
-    return Unavailable("DRAINING", "the daemon is stopping", hint="try again; it may be restarting", retry_after_ms=1_000)
+    return Unavailable(
+        "DRAINING", "the daemon is stopping", hint="try again; it may be restarting", retry_after_ms=1_000
+    )

@@ -44,5 +44,8 @@ def decode(text: str, expected: bytes) -> PageToken:
 
 def _invalid(message: str) -> Invalid:
     return Invalid(
-        "PAGE_TOKEN_INVALID", message, hint="pass next_page_token on unchanged, with the same request", field="page_token"
+        "PAGE_TOKEN_INVALID",
+        message,
+        hint="pass next_page_token on unchanged, with the same request",
+        field="page_token",
     )

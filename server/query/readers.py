@@ -32,7 +32,7 @@ class Readers:
     async def ask(self, kind: str, question: Callable[[Reader], _T]) -> _T:
         """The answer to one question. When the caller is cancelled the running statement is stopped as well.
 
-        Raises Unavailable(QUERY_QUEUE_FULL) if too many wait, DeadlineExceeded(QUERY_TIMEOUT) after the operator's limit.
+        Raises Unavailable(QUERY_QUEUE_FULL) if too many wait, DeadlineExceeded(QUERY_TIMEOUT) at the operator's limit.
         """
         start = time.monotonic()
         ok = False

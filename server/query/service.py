@@ -93,7 +93,10 @@ class QueryService:
             if entry.name == name:
                 return entry
         raise NotFound(
-            "TYPE_UNKNOWN", f"there is no event type {name!r}", hint="list the types to see which there are", field="name"
+            "TYPE_UNKNOWN",
+            f"there is no event type {name!r}",
+            hint="list the types to see which there are",
+            field="name",
         )
 
 
@@ -137,7 +140,9 @@ def _judge_filter(where: EventFilter) -> None:
         values = getattr(where, name)
         if len(values) > FILTER_VALUES_MAX:
             raise Invalid(
-                "FILTER_TOO_LARGE", f"{len(values)} values; at most {FILTER_VALUES_MAX} are taken", field=f"filter.{name}"
+                "FILTER_TOO_LARGE",
+                f"{len(values)} values; at most {FILTER_VALUES_MAX} are taken",
+                field=f"filter.{name}",
             )
     if where.start_ms is not None and where.end_ms is not None and where.start_ms >= where.end_ms:
         raise Invalid("RANGE_INVALID", "start_ms must be before end_ms", field="filter.start_ms")

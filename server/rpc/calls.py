@@ -48,13 +48,13 @@ def raw_unary(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A unary method over encoded messages."""
 
-    async def handle(raw: bytes, context: Context) -> bytes:
+    async def handle(raw: bytes, _context: Context) -> bytes:
         observer.message_received(service, method, UNARY)
         reply = await answer(raw)
         observer.message_sent(service, method, UNARY)
         return reply
 
-    return grpc.unary_unary_rpc_method_handler(watched(observer, service, method, UNARY, handle))  # type: ignore[arg-type]
+    return grpc.unary_unary_rpc_method_handler(watched(observer, service, method, UNARY, handle))
 
 
 def watched(

@@ -151,7 +151,7 @@ def _offered_change(change: event_pb2.Change) -> OfferedChange:
 
 def durability(number: int) -> Durability:
     """The level asked for; Invalid for a number that is none."""
-    level = DURABILITIES.get(number)  # type: ignore[call-overload]
+    level: Durability | None = DURABILITIES.get(number)  # type: ignore[call-overload]
     if level is None:
         raise Invalid("DURABILITY_INVALID", f"there is no durability {number}", field="durability")
     return level
@@ -302,7 +302,7 @@ def event_filter(sent: query_pb2.EventFilter) -> EventFilter:
     """A filter of the wire."""
 
     def given(name: str) -> int | None:
-        return getattr(sent, name) if sent.HasField(name) else None  # type: ignore[arg-type]
+        return getattr(sent, name) if sent.HasField(name) else None
 
     return EventFilter(
         given("start_ms"),
@@ -319,7 +319,7 @@ def event_filter(sent: query_pb2.EventFilter) -> EventFilter:
 
 def order(number: int) -> Order:
     """The order asked for; Invalid for a number that is none."""
-    found = _ORDERS.get(number)  # type: ignore[call-overload]
+    found: Order | None = _ORDERS.get(number)  # type: ignore[call-overload]
     if found is None:
         raise Invalid("ORDER_INVALID", f"there is no order {number}", field="order")
     return found
@@ -372,7 +372,7 @@ def _change(change: Change) -> event_pb2.Change:
 def count_row(count: Count, by: Sequence[Dimension]) -> query_pb2.CountRow:
     """One group and its count."""
     named = {_COUNT_FIELDS[dimension]: value for dimension, value in zip(by, count.key, strict=True)}
-    return query_pb2.CountRow(events=count.events, **named)  # type: ignore[arg-type]
+    return query_pb2.CountRow(events=count.events, **named)
 
 
 def event_type(entry: EventType) -> event_type_pb2.EventType:

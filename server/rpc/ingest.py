@@ -39,7 +39,7 @@ class IngestMethods:
         stream = calls.watched(self._observer, SERVICE, STREAM, calls.BIDI, self._append_stream)
         return {
             "Append": calls.raw_unary(self._observer, SERVICE, "Append", self._append),
-            STREAM: grpc.stream_stream_rpc_method_handler(stream),  # type: ignore[arg-type]
+            STREAM: grpc.stream_stream_rpc_method_handler(stream),
         }
 
     def drain(self) -> None:

@@ -44,7 +44,12 @@ class RpcServer:
     """Serves trackd.v1, health and reflection on one port."""
 
     def __init__(
-        self, address: str, ingest_service: IngestService, query_service: QueryService, limits: Limits, observer: Observer
+        self,
+        address: str,
+        ingest_service: IngestService,
+        query_service: QueryService,
+        limits: Limits,
+        observer: Observer,
     ) -> None:
         """Binds the address; ConfigurationError if that is not possible. Nothing is served before `start`."""
         self._server = grpc.aio.server(options=OPTIONS)
@@ -60,9 +65,9 @@ class RpcServer:
         self._server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
         )
-        generic = _GenericOnly(self._server)
+        generic: Any = _GenericOnly(self._server)  # all that the generated code needs of a server
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)
         files = (ingest_pb2, query_pb2, event_type_pb2)
         names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
         self._services = [*names, ""]
@@ -75,7 +80,9 @@ class RpcServer:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigurationError(
-                "ADDRESS_IN_USE", f"cannot listen on {address}", hint="is another daemon running there? choose another --listen"
+                "ADDRESS_IN_USE",
+                f"cannot listen on {address}",
+                hint="is another daemon running there? choose another --listen",
             ) from error
         self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
@@ -112,19 +119,19 @@ class _GenericOnly:
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
-    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler[Any, Any], ...]) -> None:
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
         self._server.add_generic_rpc_handlers(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """Not for us."""
 
 
-class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the type stubs only
+class _Unknown(grpc.GenericRpcHandler):
     """Comes last: counts calls of methods that do not exist, under one name, and leaves them unimplemented."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> None:  # noqa: ARG002  # gRPC's signature
         self._observer.call_started(CallStarted("other", "other", calls.UNARY))
         self._observer.call_handled(CallHandled("other", "other", calls.UNARY, "UNIMPLEMENTED", 0.0))

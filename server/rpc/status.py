@@ -1,7 +1,7 @@
 """How errors look on the wire: the one table from kinds of errors to gRPC statuses, and their standard details.
 
-Details: google.rpc.ErrorInfo always (reason, domain "trackd", the hint in its metadata), RetryInfo where a later try can
-succeed, BadRequest with the field, PreconditionFailure, QuotaFailure (AIP-193).
+Details: google.rpc.ErrorInfo always (reason, domain "trackd", the hint in its metadata), RetryInfo where a later try
+can succeed, BadRequest with the field, PreconditionFailure, QuotaFailure (AIP-193).
 """
 
 from __future__ import annotations

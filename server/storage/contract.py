@@ -136,4 +136,4 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Gives everything back. What was acknowledged stays; after StoreFailed nothing more is written. Twice is fine."""
+        """Gives everything back. What was acknowledged stays. After StoreFailed writes nothing more. Twice is fine."""

@@ -56,15 +56,15 @@ class Catalog:
     def months(self) -> list[tuple[Month, int, MonthState]]:
         """All months with their current generation, oldest first."""
         with sqlite.translated(self._path):
-            rows = self._connection.execute("SELECT month, generation, state FROM months ORDER BY month").fetchall()
+            rows = sqlite.fetch(self._connection, "SELECT month, generation, state FROM months ORDER BY month")
         return [(Month.parse(month), generation, MonthState(state)) for month, generation, state in rows]
 
     def set_generation(self, month: Month, generation: int, state: MonthState) -> None:
         """Makes a generation the current one of its month: the commit is the swap."""
         with sqlite.translated(self._path), self._owned():
             self._connection.execute(
-                "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE SET generation = excluded.generation, "
-                "state = excluded.state",
+                "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE "
+                "SET generation = excluded.generation, state = excluded.state",
                 (str(month), generation, state.value),
             )
 
@@ -103,7 +103,7 @@ class Catalog:
     def sources(self) -> dict[int, str]:
         """The sources by key."""
         with sqlite.translated(self._path):
-            return dict(self._connection.execute("SELECT key, name FROM sources").fetchall())
+            return dict(sqlite.fetch(self._connection, "SELECT key, name FROM sources"))
 
     def put_source(self, key: int, name: str) -> None:
         """Adds a source."""
@@ -120,9 +120,7 @@ class Catalog:
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
                 marks = ",".join("?" * len(part))
-                found.update(
-                    self._connection.execute(f"SELECT name, key FROM users WHERE name IN ({marks})", part)  # noqa: S608
-                )
+                found.update(self._connection.execute(f"SELECT name, key FROM users WHERE name IN ({marks})", part))
         return found
 
     @property
@@ -134,7 +132,7 @@ class Catalog:
     def put_users(self, keys: Mapping[str, int], complete: int) -> None:
         """Adds users (name -> key); the catalog now knows every key below `complete`."""
         with sqlite.translated(self._path), self._owned():
-            columns = {"key": list(keys.values()), "name": list(keys)}
+            columns: sqlite.Columns = {"key": list(keys.values()), "name": list(keys)}
             sqlite.insert(self._connection, "users", columns, suffix=" ON CONFLICT DO NOTHING")
             self._connection.execute("UPDATE about SET value = ? WHERE key = 'users_complete'", (complete,))
 

@@ -55,17 +55,15 @@ class _Catalog:
         try:
             schema.read_about(connection, layout.catalog)
             self.problems = list(_integrity(connection))
-            self.months = {
-                Month.parse(month): generation
-                for month, generation in connection.execute("SELECT month, generation FROM months ORDER BY month")
-            }
-            reserved = dict(connection.execute("SELECT name, next FROM reserved").fetchall())
+            months = sqlite.fetch(connection, "SELECT month, generation FROM months ORDER BY month")
+            self.months: dict[Month, int] = {Month.parse(month): generation for month, generation in months}
+            reserved = dict(sqlite.fetch(connection, "SELECT name, next FROM reserved"))
             self.position_end: int = reserved.get("position", 1)
             self.user_end: int = reserved.get("user", 1)
             self.users_complete: int = connection.execute("SELECT value FROM about WHERE key = 'users_complete'").get
-            self.types: dict[int, str] = dict(connection.execute("SELECT key, name FROM types").fetchall())
-            self.sources: dict[int, str] = dict(connection.execute("SELECT key, name FROM sources").fetchall())
-            self.users: dict[int, str] = dict(connection.execute("SELECT key, name FROM users").fetchall())
+            self.types: dict[int, str] = dict(sqlite.fetch(connection, "SELECT key, name FROM types"))
+            self.sources: dict[int, str] = dict(sqlite.fetch(connection, "SELECT key, name FROM sources"))
+            self.users: dict[int, str] = dict(sqlite.fetch(connection, "SELECT key, name FROM users"))
         finally:
             connection.close()
 
@@ -97,7 +95,10 @@ class _MonthCheck:
                 "event time is outside of the month",
                 f"timestamp_ms < {self._month.start_ms} OR timestamp_ms >= {self._month.end_ms}",
             ),
-            ("metadata is not a JSON object", "metadata <> '' AND NOT (json_valid(metadata) AND json_type(metadata) = 'object')"),
+            (
+                "metadata is not a JSON object",
+                "metadata <> '' AND NOT (json_valid(metadata) AND json_type(metadata) = 'object')",
+            ),
             ("tags are not a JSON array", "tags <> '' AND NOT (json_valid(tags) AND json_type(tags) = 'array')"),
             ("type is not in the dictionary", "type NOT IN (SELECT key FROM types)"),
             ("user is not in the dictionary", "user NOT IN (SELECT key FROM users)"),

@@ -1,8 +1,8 @@
 """Folding write-ahead logs back in the background, so that no commit waits for it.
 
-A PASSIVE checkpoint (sqlite.org/c3ref/wal_checkpoint_v2.html) never waits for readers or the writer and never makes them
-wait; it holds no interpreter lock while it works. What it cannot do is start the log over while commits keep coming:
-above a limit the writer does that itself (store.maintain), and by then little is left to fold.
+A PASSIVE checkpoint (sqlite.org/c3ref/wal_checkpoint_v2.html) never waits for readers or the writer and never makes
+them wait. It holds no interpreter lock while it works. What it cannot do is start the log over while commits keep
+coming: above a limit the writer does that itself (store.maintain), and by then little is left to fold.
 """
 
 from __future__ import annotations

@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from server.errors import Corrupt, Internal, StoreFailed, TrackdError, Unavailable
+
+Columns = Mapping[str, Sequence[Any]]
+"""Rows as columns of equal length, by name."""
 
 SQLITE_FLOOR = 3_053_000
 """Before 3.53 a WAL that is reset while it is checkpointed can lose frames."""
@@ -80,7 +84,9 @@ def translate(error: apsw.Error, path: Path | None = None) -> TrackdError:
         )
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return Corrupt("FILE_DAMAGED", f"{where}{error}", hint="run `trackd check`; restore this file from a backup")
-    if isinstance(error, apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError | apsw.NoMemError | apsw.PermissionsError):
+    if isinstance(
+        error, apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError | apsw.NoMemError | apsw.PermissionsError
+    ):
         return StoreFailed("STORAGE_IO", f"{where}{error}", hint="look at the disk and the kernel log; then restart")
     return Internal("SQLITE_ERROR", f"{where}{type(error).__name__}: {error}")
 
@@ -88,11 +94,19 @@ def translate(error: apsw.Error, path: Path | None = None) -> TrackdError:
 def disk_full() -> Unavailable:
     """There is no room for more events."""
     return Unavailable(
-        "DISK_FULL", "the disk of the data directory is full", hint="free some room; writes go on by themselves", retry_after_ms=5_000
+        "DISK_FULL",
+        "the disk of the data directory is full",
+        hint="free some room; writes go on by themselves",
+        retry_after_ms=5_000,
     )
 
 
-def insert(connection: apsw.Connection, table: str, columns: Mapping[str, Sequence[object]], *, suffix: str = "") -> None:
+def fetch(connection: apsw.Connection, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> list[Any]:
+    """All rows of a statement, as tuples. Their types are those of the STRICT tables, which no checker can see."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+def insert(connection: apsw.Connection, table: str, columns: Columns, *, suffix: str = "") -> None:
     """Inserts rows that are given as columns of equal length, in as few steps as possible.
 
     Many rows a statement, because the driver gives up and retakes the interpreter lock around every step, and next to a
@@ -105,7 +119,7 @@ def insert(connection: apsw.Connection, table: str, columns: Mapping[str, Sequen
     row = 0
     for size in _ladder(width, len(prefix) + len(suffix)):
         while total - row >= size:
-            flat: list[object] = [None] * (size * width)
+            flat: list[Any] = [None] * (size * width)
             for place, column in enumerate(columns.values()):
                 flat[place::width] = column[row : row + size]
             connection.execute(_statement(prefix, width, size, suffix), flat)

@@ -18,6 +18,7 @@ from server.storage.sqlite.store import WAL_PASSIVE_PAGES
 
 REPETITIONS = 3
 
+
 @dataclass(frozen=True, slots=True)
 class Floor:
     """Rows a second, best of three. `lean` leaves columns out that are empty in all rows, as the engine does."""
@@ -31,7 +32,7 @@ def measure_floor(data: Path, scratch: Path, *, rows_max: int, rows_per_commit: 
     """How fast rows are appended with nothing but the driver.
 
     The rows are those of the largest month of a store that is not in use. Same table, same multi-row statements, same
-    settings of the connection, FULL, and a checkpoint at the same size of the log; the columns of each commit are ready.
+    settings of the connection, FULL, a checkpoint at the same size of the log; the columns of each commit are ready.
     """
     layout = Layout(data)
     path, month = max(

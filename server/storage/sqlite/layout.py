@@ -46,7 +46,7 @@ class Layout:
         return self.generation(month, generation) / "events.db"
 
     def draft(self, month: Month, generation: int) -> Path:
-        """An empty directory to build a generation in; `publish` gives it its name. Left-overs of a crash are emptied."""
+        """An empty directory to build a generation in; `publish` gives it its name. Left-overs are removed."""
         draft = self.generation(month, generation).with_suffix(_DRAFT)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)

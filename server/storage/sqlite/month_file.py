@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import apsw
 import orjson
@@ -49,14 +50,14 @@ class Slice:
         """The rows of the batch that this slice holds."""
         return range(len(self.batch)) if self.rows is None else self.rows
 
-    def columns(self) -> dict[str, Sequence[object]]:
+    def columns(self) -> dict[str, Sequence[Any]]:
         """The rows as columns of the table of events; `Absent` where no row has a value."""
         batch, keys, rows = self.batch, self.keys, self.row_numbers()
         tags: Sequence[str] = Absent(len(batch))
         if batch.tags:
             texts = {row: orjson.dumps(value).decode() for row, value in batch.tags.items()}
             tags = [texts.get(row, "") for row in range(len(batch))]
-        whole: dict[str, Sequence[object]] = {
+        whole: dict[str, Sequence[Any]] = {
             "position": range(self.base, self.base + len(batch)),
             "id": batch.ids,
             "type": keys.types,
@@ -78,7 +79,7 @@ class Slice:
         }
 
 
-def _joined(slices: Sequence[Slice]) -> dict[str, Sequence[object]]:
+def _joined(slices: Sequence[Slice]) -> sqlite.Columns:
     """The columns of all slices, one after the other. What is absent in all of them is left to the table's default."""
     if len(slices) == 1:
         return {name: column for name, column in slices[0].columns().items() if not isinstance(column, Absent)}
@@ -104,9 +105,9 @@ class MonthFile:
         with sqlite.translated(path):
             schema.read_about(self._connection, path)
             self._connection.set_wal_hook(self._count_wal_pages)
-            self._users = BitMap(key for (key,) in self._connection.execute("SELECT key FROM users"))
-            self._types: set[int] = {key for (key,) in self._connection.execute("SELECT key FROM types")}
-            self._sources: set[int] = {key for (key,) in self._connection.execute("SELECT key FROM sources")}
+            self._users = BitMap(key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM users"))
+            self._types: set[int] = {key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM types")}
+            self._sources: set[int] = {key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM sources")}
 
     def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
@@ -164,9 +165,11 @@ class MonthFile:
             self._forget_uncommitted()
 
     def _forget_uncommitted(self) -> None:
-        self._fresh_users = BitMap(key for (key,) in self._connection.execute("SELECT key FROM users")) - self._users
-        self._types = {key for (key,) in self._connection.execute("SELECT key FROM types")}
-        self._sources = {key for (key,) in self._connection.execute("SELECT key FROM sources")}
+        self._fresh_users = (
+            BitMap(key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM users")) - self._users
+        )
+        self._types = {key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM types")}
+        self._sources = {key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM sources")}
 
     def last_position(self) -> int:
         """The highest position stored in this month; 0 without events."""
@@ -220,7 +223,7 @@ class MonthFile:
 
     def _put(self, table: str, names: Mapping[int, str]) -> None:
         if names:
-            columns = {"key": list(names), "name": list(names.values())}
+            columns: sqlite.Columns = {"key": list(names), "name": list(names.values())}
             sqlite.insert(self._connection, table, columns, suffix=" ON CONFLICT(key) DO NOTHING")
 
     def _write_changes(self, slices: Sequence[Slice], missing: set[int]) -> None:
@@ -234,7 +237,7 @@ class MonthFile:
                     if part.base + row not in missing and (wanted is None or row in wanted)
                 )
         if rows:
-            columns = dict(zip(schema.CHANGE_COLUMNS, zip(*rows, strict=True), strict=True))
+            columns: sqlite.Columns = dict(zip(schema.CHANGE_COLUMNS, zip(*rows, strict=True), strict=True))
             sqlite.insert(self._connection, self._changes, columns)
 
     # Duplicates and conflicts
@@ -295,17 +298,17 @@ def _change_row(change: Change) -> tuple[object, ...]:
     )
 
 
-def change_of(row: Sequence[object]) -> Change:
+def change_of(row: Sequence[Any]) -> Change:
     """A row of changes as a Change."""
     _position, table_name, row_id, action, old_values, new_values, status, rows_affected = row
     return Change(
-        str(table_name),
-        str(row_id),
+        table_name,
+        row_id,
         Action(action),
-        str(old_values),
-        str(new_values),
+        old_values,
+        new_values,
         ChangeStatus(status),
-        rows_affected,  # type: ignore[arg-type]  # an INTEGER column
+        rows_affected,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import apsw
 import orjson
@@ -120,7 +121,7 @@ class SqliteReader(Reader):
             with self._guard:
                 self._running = False
 
-    def _rows(self, info: MonthInfo, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> Iterator[tuple[object, ...]]:
+    def _rows(self, info: MonthInfo, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> Iterator[tuple[Any, ...]]:
         path = self._layout.events(info.month, info.generation)
         connection = self._connection(info, path)
         with sqlite.translated(path):
@@ -131,7 +132,9 @@ class SqliteReader(Reader):
 
     def _unless_stopped(self) -> None:
         if self._stopped:
-            raise Unavailable("INTERRUPTED", "the question was stopped", hint="give it a later deadline or ask for less")
+            raise Unavailable(
+                "INTERRUPTED", "the question was stopped", hint="give it a later deadline or ask for less"
+            )
 
     def _connection(self, info: MonthInfo, path: Path) -> apsw.Connection:
         key = (info.month, info.generation)
@@ -165,7 +168,7 @@ def _may_hold(month: Month, order: Order, after: Keyset | None) -> bool:
     return month.start_ms <= after.timestamp_ms if order.descending else month.end_ms > after.timestamp_ms
 
 
-def _event(row: tuple[object, ...]) -> Event:
+def _event(row: tuple[Any, ...]) -> Event:
     (
         position,
         event_id,
@@ -182,17 +185,17 @@ def _event(row: tuple[object, ...]) -> Event:
         *change,
     ) = row
     return Event(
-        position,  # type: ignore[arg-type]  # the table is STRICT: each column has its type
-        event_id,  # type: ignore[arg-type]
-        kind,  # type: ignore[arg-type]
-        user_id,  # type: ignore[arg-type]
-        source,  # type: ignore[arg-type]
-        timestamp_ms,  # type: ignore[arg-type]
-        received_ms,  # type: ignore[arg-type]
-        session_id,  # type: ignore[arg-type]
-        client_ip,  # type: ignore[arg-type]
-        description,  # type: ignore[arg-type]
-        tuple(orjson.loads(tags)) if tags else (),  # type: ignore[arg-type]
-        metadata,  # type: ignore[arg-type]
+        position,
+        event_id,
+        kind,
+        user_id,
+        source,
+        timestamp_ms,
+        received_ms,
+        session_id,
+        client_ip,
+        description,
+        tuple(orjson.loads(tags)) if tags else (),
+        metadata,
         change_of(change) if change[0] is not None else None,
     )

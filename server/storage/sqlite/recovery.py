@@ -117,9 +117,9 @@ def _survey(layout: Layout, month: Month, generation: int, *, users_from: int) -
             return _Survey(
                 last is not None,
                 last or 0,
-                connection.execute("SELECT key, name FROM users WHERE key >= ?", (users_from,)).fetchall(),
-                connection.execute("SELECT key, name FROM types").fetchall(),
-                connection.execute("SELECT key, name FROM sources").fetchall(),
+                sqlite.fetch(connection, "SELECT key, name FROM users WHERE key >= ?", (users_from,)),
+                sqlite.fetch(connection, "SELECT key, name FROM types"),
+                sqlite.fetch(connection, "SELECT key, name FROM sources"),
             )
     finally:
         connection.close()

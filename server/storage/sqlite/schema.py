@@ -35,7 +35,7 @@ CREATE TABLE types (
   declared INTEGER NOT NULL     -- 1: somebody registered it; 0: its first event did
 ) STRICT;
 CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
--- Derived: the union of the months' dictionaries for keys below about.users_complete; newer keys are in the months only.
+-- Derived: the union of the months' dictionaries for keys below about.users_complete; newer ones are in months only.
 CREATE TABLE users (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 """
 

@@ -165,7 +165,9 @@ class SqliteStore(Store):
                         parts.setdefault(month, []).append(part)
         months = list(parts)
         for first in range(0, len(months), self._settings.open_months_max):
-            self._write({month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers)
+            self._write(
+                {month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers
+            )
         results = [answer.finish() for answer in answers]
         self._head = max([self._head, *(result.last_position or 0 for result in results)])
         self._stored_sources |= {
@@ -177,7 +179,7 @@ class SqliteStore(Store):
     def _write(self, parts: Mapping[Month, Sequence[Slice]], answers: Sequence[_Answer]) -> None:
         """Inserts into every month, then commits one after the other.
 
-        What can be refused is refused before the first commit, and then nothing is stored. If a commit itself fails, the
+        What can be refused is refused before the first commit: then nothing is stored. If a commit itself fails, the
         months before it keep their rows, unacknowledged: the head passes over them all the same, since a resend will be
         told that they are stored. The same holds between the runs of a group over more months than may be open.
         """
@@ -228,7 +230,10 @@ class SqliteStore(Store):
     def _has_home(self, month: Month, part: Slice, answer: _Answer) -> bool:
         """Whether there is a month to write to; if not, says so for each of its events."""
         if month in self._damaged:
-            reason, message = "MONTH_DAMAGED", f"the file of {month} is damaged and takes no events until it is restored"
+            reason, message = (
+                "MONTH_DAMAGED",
+                f"the file of {month} is damaged and takes no events until it is restored",
+            )
         elif month in self._months:
             return True
         elif len(self._months) < self._months_max:
@@ -366,5 +371,3 @@ def _note_atomic(answer: _Answer, part: Slice, items: Sequence[Item]) -> None:
         faults.get(row) or Item(row, Outcome.REJECTED, "ATOMIC_ABORTED", message, retryable=True)
         for row in part.row_numbers()
     ]
-
-
