@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from typing import Annotated
 
 import msgspec
 
 from server.errors import Invalid
+
+_Number = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""What a column of a database can hold."""
 
 
 class PageToken(msgspec.Struct, frozen=True, array_like=True):
     """Where a list goes on."""
 
     list_digest: bytes
-    as_of: int
-    place: tuple[int, ...] | str
+    as_of: _Number
+    place: tuple[_Number, ...] | str
     """What the list needs to find its next element."""
 
 

@@ -82,15 +82,17 @@ class Store(ABC):
         Row i of a batch, if it is accepted, has position b + i, with one b for the batch.
 
         Per event: accepted with that position; a duplicate (same identity, same content; `existing_position` set);
-        or rejected with reason ID_CONFLICT (same identity, other content; `existing_position` set) or MONTH_LIMIT (the
-        event would open more months than allowed). Events of a group see the events before them.
+        or rejected with reason ID_CONFLICT (same identity, other content; `existing_position` set), MONTH_LIMIT (the
+        event would open more months than allowed, judged in the order of events) or MONTH_DAMAGED (its month
+        cannot be read and takes nothing until it is restored). Events of a group see the events before them.
 
-        An atomic batch with a rejected event stores nothing: its events that were not at fault are listed as rejected
-        with reason ATOMIC_ABORTED, retryable. Atomic batches hold events of one month only (the caller checks).
+        An atomic batch with a rejected event stores nothing: its events that were not at fault, duplicates among them,
+        are listed as rejected with reason ATOMIC_ABORTED, retryable. A conflict with an event of the same batch names
+        no `existing_position`. Atomic batches hold events of one month only (the caller checks).
 
         A batch that cannot be committed for a reason of its own is answered with the error in its place and stores
-        nothing of it in the month that failed; the other batches are not touched. Types and sources that are new are
-        registered. An empty batch is answered with zeros.
+        nothing of it in the month that failed; the other batches are not touched. The types of stored events are
+        registered, with the batch's `received_ms`; those of rejected ones may be. An empty batch is answered with zeros.
 
         Raises Unavailable(DISK_FULL) if there is no room: nothing of the group is acknowledged, the store stays usable,
         and what a resend finds stored is a duplicate. Raises StoreFailed as described above.

@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from retention.month import Month
-from server.errors import StoreFailed
+from server.errors import Corrupt, StoreFailed
 from server.model import EventType, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
@@ -28,14 +28,26 @@ class Catalog:
 
     def __init__(self, path: Path, *, wal_bytes_max: int) -> None:
         self._path = path
+        try:
+            self._open(wal_bytes_max)
+        except Corrupt as error:
+            if error.reason == "FORMAT_TOO_NEW":
+                raise
+            raise Corrupt(
+                "CATALOG_DAMAGED",
+                f"{path.name} cannot be read: {error.message}",
+                hint="move catalog.db, -wal and -shm out of the directory: the next start rebuilds it from the months",
+            ) from error
+
+    def _open(self, wal_bytes_max: int) -> None:
+        path = self._path
         fresh = not path.exists()
         self._connection = sqlite.open_writer(path, cache_bytes=CACHE_BYTES, wal_bytes_max=wal_bytes_max, create=True)
         with sqlite.translated(path):
             if fresh or not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
-                about: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
-                schema.create(self._connection, schema.CATALOG, about)
-            about = schema.read_about(self._connection, path)
-            self.store_id = str(about["store"])
+                words: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
+                schema.create(self._connection, schema.CATALOG, words)
+            self.store_id = str(schema.read_about(self._connection, path)["store"])
             self._fence = self._connection.execute(
                 "UPDATE about SET value = value + 1 WHERE key = 'fence' RETURNING value"
             ).get

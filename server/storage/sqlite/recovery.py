@@ -77,6 +77,12 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
             if key not in sources:
                 sources[key] = name
                 catalog.put_source(key, name)
+    if rebuilding and result.damaged:
+        raise Corrupt(
+            "CATALOG_LOST",
+            f"the catalog is gone and cannot be rebuilt while months are damaged: {', '.join(map(str, result.damaged))}",
+            hint="restore catalog.db or these months from a backup, else their positions would be given out again",
+        )
     if rebuilding and named:
         log.warning("catalog_rebuilt", months=len(named))
     positions.skip_to(result.head + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -64,11 +64,9 @@ class SqliteStore(Store):
         settings: config.Storage,
         *,
         months_max: int,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._settings = settings
         self._months_max = months_max
-        self._now_ms = now_ms
         self._layout = Layout(root)
         self._layout.create()
         self._lock = DirectoryLock(root)
@@ -202,7 +200,7 @@ class SqliteStore(Store):
             types = list(map(self._type_keys.__getitem__, batch.types))
         except KeyError:
             for name in sorted(set(batch.types) - self._type_keys.keys()):
-                self._put_type(EventType(name, "", self._now_ms(), declared=False))
+                self._put_type(EventType(name, "", batch.received_ms, declared=False))
             types = list(map(self._type_keys.__getitem__, batch.types))
         source = self._sources.get(batch.source)
         if source is None:
