@@ -92,7 +92,7 @@ class Store(ABC):
 
         A batch that cannot be committed for a reason of its own is answered with the error in its place and stores
         nothing of it in the month that failed; the other batches are not touched. The types of stored events are
-        registered, with the batch's `received_ms`; those of rejected ones may be. An empty batch is answered with zeros.
+        registered, with the batch's `received_ms`; those of rejected ones may be. An empty batch gets zeros.
 
         Raises Unavailable(DISK_FULL) if there is no room: nothing of the group is acknowledged, the store stays usable,
         and what a resend finds stored is a duplicate. Raises StoreFailed as described above.

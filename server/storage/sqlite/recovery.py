@@ -80,7 +80,7 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
     if rebuilding and result.damaged:
         raise Corrupt(
             "CATALOG_LOST",
-            f"the catalog is gone and cannot be rebuilt while months are damaged: {', '.join(map(str, result.damaged))}",
+            f"the catalog is gone and cannot be rebuilt beside damaged months: {', '.join(map(str, result.damaged))}",
             hint="restore catalog.db or these months from a backup, else their positions would be given out again",
         )
     if rebuilding and named:
