@@ -181,10 +181,14 @@ class MonthFile:
     def checkpoint(self, mode: int) -> None:
         """Folds the write-ahead log back into the file (sqlite.org/c3ref/wal_checkpoint_v2.html)."""
         with sqlite.translated(self.path):
+            # No waiting for readers: every sender would wait along. The next round gets it.
+            self._connection.set_busy_timeout(0)
             try:
                 logged, folded = self._connection.wal_checkpoint(mode=mode)
             except apsw.BusyError:
-                return  # a reader is in the way; the next round gets it
+                return
+            finally:
+                self._connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
             if logged == folded:
                 self.wal_pages = 0
 

@@ -48,6 +48,12 @@ def page(
     return sql, [*bindings, limit]
 
 
+def extent(month: Month) -> tuple[str, Bindings]:
+    """The lowest and highest position of a month; both NULL without events. Two seeks by primary key."""
+    events = events_table(month)
+    return f"SELECT (SELECT min(position) FROM {events}), (SELECT max(position) FROM {events})", []
+
+
 def count(month: Month, where: EventFilter, by: Sequence[Dimension], as_of: int) -> tuple[str, Bindings]:
     """Counts of a month's events: a name per dimension (type, source, user), then the number."""
     conditions, bindings = _conditions(where, as_of)

@@ -10,6 +10,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.month_file import change_of
 
 FETCH_ROWS = 256
+
+WINDOW_POSITIONS = 1_000_000
+"""A scan of so many rows takes some tenths of a second."""
 
 
 class SqliteReader(Reader):
@@ -76,14 +80,25 @@ class SqliteReader(Reader):
             columns = [dimension for dimension in by if dimension is not Dimension.MONTH]
             totals: Counter[tuple[str, ...]] = Counter()
             for info in self._touched(where):
-                sql, bindings = questions.count(info.month, where, columns, as_of)
                 month = {Dimension.MONTH: str(info.month)}
-                for *names, events in self._rows(info, sql, bindings):
-                    named = month | dict(zip(columns, names, strict=True))
-                    totals[tuple(named[dimension] for dimension in by)] += events
+                for window in self._windows(info, where, as_of):
+                    sql, bindings = questions.count(info.month, window, columns, as_of)
+                    for *names, events in self._rows(info, sql, bindings):
+                        named = month | dict(zip(columns, names, strict=True))
+                        totals[tuple(named[dimension] for dimension in by)] += events
             if not by:
                 return [Count((), totals[()])]
             return [Count(key, events) for key, events in sorted(totals.items()) if events]
+
+    def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
+        """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""
+        ((first, last),) = self._rows(info, *questions.extent(info.month))
+        if first is None:
+            return
+        start = max(first - 1, where.after_position or 0)
+        end = min(last, as_of, last if where.up_to_position is None else where.up_to_position)
+        for after in range(start, end, WINDOW_POSITIONS):
+            yield replace(where, after_position=after, up_to_position=min(end, after + WINDOW_POSITIONS))
 
     def _list_month(
         self, info: MonthInfo, where: EventFilter, order: Order, limit: int, after: Keyset | None, as_of: int
