@@ -39,6 +39,7 @@ HEARTBEAT_MAX_S = 30.0
 """A writer that has shown no life for so long is stuck."""
 TICK_S = 0.5
 SWITCH_INTERVAL_S = 0.0005
+OPEN_FILES = 65_536
 DRAIN_S = 0.1
 GRACE_S = 20.0
 
@@ -129,9 +130,10 @@ class Daemon:
 
 
 def _allow_open_files() -> None:
-    """As many as the operator permits: each month that is open takes three, each connection one."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Up to what the operator permits: each month that is open takes three, each connection one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def serve(

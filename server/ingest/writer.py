@@ -214,9 +214,7 @@ class Writer:
     def _linger(self, usual: int) -> float:
         """Waits for batches that usually come together while they keep coming; a lone sender never waits.
 
-        Returns the seconds.
-
-        Measured with 64 callers: commits of 64 take 22 us of the interpreter a call, commits of 18 take 45 us.
+        Returns the seconds. Measured with 64 callers: commits of 64 take 22 us of the interpreter a call, of 18 45 us.
         """
         if len(self._queue) >= usual or self.queue_events >= BUSY_ROWS or self._settings.linger_max_ms <= 0:
             return 0.0
@@ -226,7 +224,7 @@ class Writer:
             before = len(self._queue)
             self._wait(usual, min(end - now, LINGER_PAUSE_S))
             now = time.monotonic()
-            if len(self._queue) in (before, usual) or self.queue_events >= BUSY_ROWS:
+            if not before < len(self._queue) < usual or self.queue_events >= BUSY_ROWS:
                 break
         return now - start
 
