@@ -1,0 +1,1 @@
+"""Disks that fail, processes that are killed, files that are damaged: what was acknowledged is there all the same."""
