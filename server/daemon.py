@@ -23,6 +23,7 @@ from server.ingest.event_types import EventTypes
 from server.ingest.service import IngestService
 from server.ingest.writer import Writer
 from server.metrics import Gauges, PrometheusObserver
+from server.model import MonthState
 from server.query.readers import Readers
 from server.query.service import QueryService
 from server.rpc.server import RpcServer
@@ -74,6 +75,7 @@ class Daemon:
             queue_bytes=lambda: self._writer.queue_bytes,
             head=lambda: self._store.head,
             months=lambda: len(self._store.months()),
+            months_damaged=lambda: sum(info.state is MonthState.DAMAGED for info in self._store.months()),
             wal_bytes=lambda: self._store.wal_bytes,
             disk_free_bytes=lambda: self._store.disk_free_bytes,
             event_loop_lag_seconds=lambda: self._loop_lag_s,

@@ -114,6 +114,7 @@ class Gauges:
     queue_bytes: Callable[[], float]
     head: Callable[[], float]
     months: Callable[[], float]
+    months_damaged: Callable[[], float]
     wal_bytes: Callable[[], float]
     disk_free_bytes: Callable[[], float]
     event_loop_lag_seconds: Callable[[], float]
@@ -317,6 +318,7 @@ class _GaugeCollector(Collector):
             ("trackd_write_queue_bytes", "Bytes of batches waiting for the writer.", gauges.queue_bytes),
             ("trackd_head_position", "The highest position that is durable and visible.", gauges.head),
             ("trackd_months", "Months in the store.", gauges.months),
+            ("trackd_months_damaged", "Months that cannot be read and refuse everything.", gauges.months_damaged),
             ("trackd_sqlite_wal_bytes", "Size of all write-ahead logs.", gauges.wal_bytes),
             ("trackd_disk_free_bytes", "Room left on the file system of the data.", gauges.disk_free_bytes),
             ("trackd_event_loop_lag_seconds", "How late the event loop last was.", gauges.event_loop_lag_seconds),

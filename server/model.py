@@ -245,6 +245,9 @@ class MonthState(StrEnum):
     """Where a month is in its life."""
 
     OPEN = "open"
+    """Takes events."""
+    DAMAGED = "damaged"
+    """Cannot be read: refuses events and questions by name until it is restored; the other months serve."""
 
 
 @dataclass(frozen=True, slots=True)

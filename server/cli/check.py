@@ -24,8 +24,8 @@ def check(
     come in meanwhile can look like findings. Exit codes: 0 sound, 1 findings, 2 not a data directory.
     """
     words = Console(stderr=True, soft_wrap=True)
-    if not directory.is_dir():
-        words.print(f"[red]NOT_FOUND[/red] there is no directory {directory}", highlight=False)
+    if not (directory / "catalog.db").is_file() and not (directory / "months").is_dir():
+        words.print(f"[red]NOT_FOUND[/red] {directory} is not a data directory of trackd", highlight=False)
         raise typer.Exit(2)
     with words.status(f"checking {directory}"):
         findings = check_data(directory)

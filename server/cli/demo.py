@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -245,27 +247,33 @@ def _side_by_side(left: RenderableType, right: RenderableType) -> RenderableType
     return grid
 
 
+def _program() -> str:
+    """How to call this command again: by its name if that is on the PATH, else as it was called."""
+    return "trackd" if shutil.which("trackd") else sys.argv[0]
+
+
 def _show_addresses(child: ChildDaemon, *, keep: bool) -> None:
     grpc, metrics = child.addresses.grpc, child.addresses.metrics
+    program = _program()
     if keep:
         lines = [
             f"gRPC     [bold]{grpc}[/bold]",
             f"metrics  [bold]http://{metrics}/metrics[/bold]",
             f"data     {child.data}",
             "",
-            f"[cyan]trackd count --by type --by month --target {grpc}[/cyan]",
-            f"[cyan]trackd events --type review_submitted --limit 5 --target {grpc}[/cyan]",
-            f"[cyan]trackd import events.jsonl --target {grpc}[/cyan]",
+            f"[cyan]{program} count --by type --by month --target {grpc}[/cyan]",
+            f"[cyan]{program} events --type review_submitted --limit 5 --target {grpc}[/cyan]",
+            f"[cyan]{program} import events.jsonl --target {grpc}[/cyan]",
         ]
         title = "connect"
     else:
         lines = [
             f"served gRPC on {grpc}, metrics on http://{metrics}/metrics",
             "",
-            "[cyan]trackd demo --keep[/cyan]           the same, to look around in",
-            "[cyan]trackd serve[/cyan]                 a daemon that stays, in ./trackd-data",
-            "[cyan]trackd import --git .[/cyan]        fill it with this history",
-            "[cyan]trackd count --by month[/cyan]      ask it",
+            f"[cyan]{program} demo --keep[/cyan]           the same, to look around in",
+            f"[cyan]{program} serve[/cyan]                 a daemon that stays, in ./trackd-data",
+            f"[cyan]{program} import --git .[/cyan]        fill it with this history",
+            f"[cyan]{program} count --by month[/cyan]      ask it",
         ]
         title = "next"
     out.print(

@@ -123,7 +123,8 @@ class Admission:
         return (
             max(map(len, metadata)) * 4 <= limits.metadata_bytes_max
             and (
-                whole.count("{") + whole.count("[") <= len(metadata)
+                # Every object has a bracket of its own: as many as objects means that none is nested.
+                whole.count("{") + whole.count("[") == len(metadata) - metadata.count("")
                 or all(text.count("{") + text.count("[") <= limits.metadata_depth_max for text in metadata)
             )
             and "\\u0000" not in whole

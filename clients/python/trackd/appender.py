@@ -17,7 +17,7 @@ from typing import Any, Self
 import grpc
 
 from trackd.backoff import Backoff, Patience
-from trackd.channel import DEFAULT_TARGET, open_channel
+from trackd.channel import default_target, open_channel
 from trackd.client import DurabilityName
 from trackd.errors import DeadlineExceeded, GaveUp, Internal, Invalid, TrackdError, breaks_for_good, from_rpc_error
 from trackd.events import new_id
@@ -57,7 +57,7 @@ class Appender:
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         source: str,
         durability: DurabilityName = "durable",
@@ -73,7 +73,7 @@ class Appender:
         """`answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced."""
         if min(batch_events, batch_bytes, window_batches, window_bytes) < 1:
             raise ValueError("batch_events, batch_bytes, window_batches and window_bytes must be positive")
-        self.target = target
+        self.target = target or default_target()
         self._opening = open_frame(source, durability)
         self._on_result = on_result
         self._batch_events = batch_events
@@ -93,7 +93,7 @@ class Appender:
         self._paused_until_s = 0.0
         self._last_error: TrackdError | None = None
         self._failure: BaseException | None = None
-        self._channel = open_channel(target)
+        self._channel = open_channel(self.target)
         self._call = self._channel.stream_stream(
             METHOD, request_serializer=bytes, response_deserializer=AppendStreamResponse.FromString
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 
 import grpc
 
@@ -19,6 +20,11 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # The daemon ends its pages before 3.5 MiB; events as large as its limits allow still have to come through.
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
+
+
+def default_target() -> str:
+    """HOST:PORT of the environment variable TRACKD_TARGET, else DEFAULT_TARGET."""
+    return os.environ.get("TRACKD_TARGET") or DEFAULT_TARGET
 
 
 def open_channel(target: str) -> grpc.Channel:

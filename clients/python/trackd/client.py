@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import grpc
 
-from trackd.channel import DEFAULT_TARGET, open_channel
+from trackd.channel import default_target, open_channel
 from trackd.errors import from_rpc_error
 from trackd.health import METHOD as HEALTH_METHOD
 from trackd.health import Health, decode_response, encode_request
@@ -44,10 +44,10 @@ class Client:
     none is repeated by itself.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout_s: float = 30.0) -> None:
-        self.target = target
+    def __init__(self, target: str | None = None, *, timeout_s: float = 30.0) -> None:
+        self.target = target or default_target()
         self._timeout_s = timeout_s
-        self._channel = open_channel(target)
+        self._channel = open_channel(self.target)
         # The generated classes carry no types; the calls below state them.
         self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._types = event_type_pb2_grpc.EventTypeServiceStub(self._channel)  # type: ignore[no-untyped-call]

@@ -76,7 +76,7 @@ class Account:
         totals = self.totals
         if self.nothing_new:
             return f"nothing new: all {self.events:,} events were stored already"
-        parts = [f"{totals.accepted:,} events stored"]
+        parts = [f"{totals.accepted:,} {'event' if totals.accepted == 1 else 'events'} stored"]
         if totals.duplicate:
             parts.append(f"{totals.duplicate:,} were stored already")
         if totals.rejected:

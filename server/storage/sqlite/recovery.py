@@ -65,6 +65,7 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
                 raise problem from error
             log.error("month_damaged", month=str(month), generation=generation, problem=str(problem))
             result.damaged[month] = problem
+            result.months[month] = MonthInfo(month, generation, MonthState.DAMAGED)
             continue
         result.head = max(result.head, survey.last_position)
         users.adopt(survey.users)

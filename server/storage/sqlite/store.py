@@ -14,7 +14,7 @@ import apsw
 
 from retention.month import Month
 from server import config
-from server.errors import StoreFailed, TrackdError, Unavailable
+from server.errors import ConfigurationError, StoreFailed, TrackdError, Unavailable
 from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
@@ -68,8 +68,13 @@ class SqliteStore(Store):
         self._settings = settings
         self._months_max = months_max
         self._layout = Layout(root)
-        self._layout.create()
-        self._lock = DirectoryLock(root)
+        try:
+            self._layout.create()
+            self._lock = DirectoryLock(root)
+        except OSError as error:
+            raise ConfigurationError(
+                "DATA_UNUSABLE", f"{root} cannot be used: {error}", hint="choose another directory with --data"
+            ) from error
         self._closed = False
         self._failed = False
         self._open: OrderedDict[Month, tuple[MonthFile, float]] = OrderedDict()
