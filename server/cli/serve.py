@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from server import config, logs
-from server.errors import TrackdError
+from server.errors import StoreFailed, TrackdError, Unavailable
 
 EXIT_USAGE = 2
 
@@ -88,5 +88,6 @@ def serve(
         Console(stderr=True, soft_wrap=True).print(f"[red]{error.reason}[/red] {error.message}", highlight=False)
         if error.hint:
             Console(stderr=True, soft_wrap=True).print(f"[dim]{error.hint}[/dim]", highlight=False)
-        raise typer.Exit(EXIT_USAGE) from error
+        failed = isinstance(error, StoreFailed | Unavailable)
+        raise typer.Exit(daemon.EXIT_STORE_FAILED if failed else EXIT_USAGE) from error
     raise typer.Exit(code)

@@ -74,6 +74,10 @@ def watched(
         except grpc.aio.AbortError:
             code = grpc.StatusCode(context.code())
             raise
+        except grpc.aio.InternalError as error:
+            # The transport would not take what we had to say: the client is gone.
+            code = grpc.StatusCode.CANCELLED
+            raise asyncio.CancelledError from error
         except TrackdError as error:
             code = status.code_of(error)
             await refuse(context, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -61,11 +62,15 @@ def _common(connection: apsw.Connection, cache_bytes: int) -> None:
 
 @contextmanager
 def translated(path: Path | None = None) -> Iterator[None]:
-    """Raises trackd's errors for the driver's. No apsw exception leaves this package."""
+    """Raises trackd's errors for those of the driver and of the file system. None of theirs leaves this package."""
     try:
         yield
     except apsw.Error as error:
         raise translate(error, path) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full() from error
+        raise _failed(f"{path.name}: {error}" if path else str(error)) from error
 
 
 def translate(error: apsw.Error, path: Path | None = None) -> TrackdError:
@@ -87,8 +92,12 @@ def translate(error: apsw.Error, path: Path | None = None) -> TrackdError:
     if isinstance(
         error, apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError | apsw.NoMemError | apsw.PermissionsError
     ):
-        return StoreFailed("STORAGE_IO", f"{where}{error}", hint="look at the disk and the kernel log; then restart")
+        return _failed(f"{where}{error}")
     return Internal("SQLITE_ERROR", f"{where}{type(error).__name__}: {error}")
+
+
+def _failed(problem: str) -> StoreFailed:
+    return StoreFailed("STORAGE_IO", problem, hint="look at the disk and the kernel log; then restart")
 
 
 def disk_full() -> Unavailable:

@@ -51,6 +51,8 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
     named = {month: (generation, state) for month, generation, state in catalog.months()}
     complete = catalog.users_complete
     rebuilding = not named
+    if rebuilding:
+        _refuse_to_guess(layout)
     for month, generation in sorted(layout.found(), reverse=True):
         if month not in named:
             _adopt_or_remove(layout, catalog, named, month, generation)
@@ -59,10 +61,9 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
         result.months[month] = MonthInfo(month, generation, state)
         try:
             survey = _survey(layout, month, generation, users_from=complete)
-        except (Corrupt, OSError) as error:
-            problem = error if isinstance(error, TrackdError) else Corrupt("FILE_DAMAGED", str(error))
+        except Corrupt as problem:
             if problem.reason == "FORMAT_TOO_NEW":
-                raise problem from error
+                raise
             log.error("month_damaged", month=str(month), generation=generation, problem=str(problem))
             result.damaged[month] = problem
             result.months[month] = MonthInfo(month, generation, MonthState.DAMAGED)
@@ -78,17 +79,27 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
             if key not in sources:
                 sources[key] = name
                 catalog.put_source(key, name)
-    if rebuilding and result.damaged:
-        raise Corrupt(
-            "CATALOG_LOST",
-            f"the catalog is gone and cannot be rebuilt beside damaged months: {', '.join(map(str, result.damaged))}",
-            hint="restore catalog.db or these months from a backup, else their positions would be given out again",
-        )
     if rebuilding and named:
         log.warning("catalog_rebuilt", months=len(named))
     positions.skip_to(result.head + 1)
     users.flush()
     return result
+
+
+def _refuse_to_guess(layout: Layout) -> None:
+    """Before a catalog is rebuilt: a month that cannot be read may hold the highest positions that were given out."""
+    unreadable = []
+    for month, generation in layout.found():
+        try:
+            _survey(layout, month, generation, users_from=1)
+        except Corrupt:
+            unreadable.append(str(month))
+    if unreadable:
+        raise Corrupt(
+            "CATALOG_LOST",
+            f"the catalog is gone and cannot be rebuilt beside damaged months: {', '.join(unreadable)}",
+            hint="restore catalog.db or these months from a backup, else their positions would be given out again",
+        )
 
 
 def _adopt_or_remove(
@@ -97,13 +108,10 @@ def _adopt_or_remove(
     """A month that the catalog does not name: the last step of its creation is missing, or the catalog was lost."""
     try:
         survey = _survey(layout, month, generation, users_from=1)
-    except (Corrupt, OSError):
-        path = layout.events(month, generation)
-        if path.exists() and path.stat().st_size:
-            log.error("orphan_unreadable", month=str(month), generation=generation)
-            return
-        survey = None
-    if survey is None or not survey.rows:
+    except Corrupt:
+        log.error("orphan_unreadable", month=str(month), generation=generation)
+        return
+    if not survey.rows:
         layout.remove_generation(month, generation)
         log.info("orphan_removed", month=str(month), generation=generation)
         return

@@ -68,22 +68,17 @@ class SqliteStore(Store):
         self._settings = settings
         self._months_max = months_max
         self._layout = Layout(root)
-        try:
-            self._layout.create()
-            self._lock = DirectoryLock(root)
-        except OSError as error:
-            raise ConfigurationError(
-                "DATA_UNUSABLE", f"{root} cannot be used: {error}", hint="choose another directory with --data"
-            ) from error
+        self._lock = _take_possession(self._layout)
         self._closed = False
         self._failed = False
         self._open: OrderedDict[Month, tuple[MonthFile, float]] = OrderedDict()
         try:
-            self._catalog = Catalog(self._layout.catalog, wal_bytes_max=settings.wal_bytes_max)
-            sync_directory(root)
-            self._positions = Counter(self._catalog, "position", POSITION_BLOCK)
-            self._users = UserKeys(self._catalog)
-            found = recovery.recover(self._layout, self._catalog, self._positions, self._users)
+            with sqlite.translated(root):
+                self._catalog = Catalog(self._layout.catalog, wal_bytes_max=settings.wal_bytes_max)
+                sync_directory(root)
+                self._positions = Counter(self._catalog, "position", POSITION_BLOCK)
+                self._users = UserKeys(self._catalog)
+                found = recovery.recover(self._layout, self._catalog, self._positions, self._users)
         except BaseException:
             self._lock.release()
             raise
@@ -125,12 +120,13 @@ class SqliteStore(Store):
     @property
     def disk_free_bytes(self) -> int:
         """Room left on the file system of the data directory."""
-        return self._layout.free_bytes()
+        with sqlite.translated():
+            return self._layout.free_bytes()
 
     # Appending
 
     def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
-        if self._layout.free_bytes() < self._settings.disk_free_bytes_min:
+        if self.disk_free_bytes < self._settings.disk_free_bytes_min:
             raise sqlite.disk_full()
         try:
             try:
@@ -249,11 +245,12 @@ class SqliteStore(Store):
 
     def _create_month(self, month: Month) -> None:
         """Lays out the file, makes it durable under its name, and only then lets the catalog name it."""
-        generation = 1 + max((number for found, number in self._layout.found() if found == month), default=0)
-        path = self._layout.draft(month, generation) / self._layout.events(month, generation).name
-        about: dict[str, object] = {"store": self._catalog.store_id, "month": str(month), "generation": generation}
-        schema.lay_out(path, schema.month_schema(month), about)
-        self._layout.publish(month, generation)
+        with sqlite.translated(self._layout.months / str(month)):
+            generation = 1 + max((number for found, number in self._layout.found() if found == month), default=0)
+            path = self._layout.draft(month, generation) / self._layout.events(month, generation).name
+            about: dict[str, object] = {"store": self._catalog.store_id, "month": str(month), "generation": generation}
+            schema.lay_out(path, schema.month_schema(month), about)
+            self._layout.publish(month, generation)
         self._catalog.set_generation(month, generation, MonthState.OPEN)
         self._months = {**self._months, month: MonthInfo(month, generation, MonthState.OPEN)}
 
@@ -279,8 +276,10 @@ class SqliteStore(Store):
 
     def _close_month(self, month: Month) -> None:
         file, _used = self._open.pop(month)
-        file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-        file.close()
+        try:
+            file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        finally:
+            file.close()
 
     # Upkeep
 
@@ -309,24 +308,43 @@ class SqliteStore(Store):
         self._closed = True
         self._checkpointer.close()
         try:
-            if self._failed:
-                self._let_go()
-            else:
-                while self._open:
-                    self._close_month(next(iter(self._open)))
-                self._users.close()
-                self._positions.give_back()
-                self._catalog.checkpoint()
+            if not self._failed:
+                self._tidy_up()
+        except TrackdError:
+            self._failed = True
+            raise
         finally:
-            self._catalog.close(checkpoint=not self._failed)
-            self._lock.release()
+            self._let_go()
+
+    def _tidy_up(self) -> None:
+        """Leaves nothing for the next start to recover."""
+        while self._open:
+            self._close_month(next(iter(self._open)))
+        self._users.close()
+        self._positions.give_back()
+        self._catalog.checkpoint()
 
     def _let_go(self) -> None:
-        """Closes files without writing: after a failed fsync the disk may not have what a checkpoint would build on."""
+        """Closes what is open, without writing: after a failed fsync the disk may lack what a checkpoint builds on."""
         for file, _used in self._open.values():
             with suppress(TrackdError):
                 file.close(checkpoint=False)
         self._open.clear()
+        with suppress(TrackdError):
+            self._catalog.close(checkpoint=not self._failed)
+        self._lock.release()
+
+
+def _take_possession(layout: Layout) -> DirectoryLock:
+    """Makes the directory and locks it."""
+    with sqlite.translated(layout.root):
+        try:
+            layout.create()
+            return DirectoryLock(layout.root)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise ConfigurationError(
+                "DATA_UNUSABLE", f"{layout.root} cannot be used: {error}", hint="choose another directory with --data"
+            ) from error
 
 
 def _insert(file: MonthFile, slices: Sequence[Slice], answers: Sequence[_Answer]) -> None:
