@@ -54,7 +54,7 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
     if rebuilding:
         _refuse_to_guess(layout)
     for month, generation in sorted(layout.found(), reverse=True):
-        if month not in named:
+        if month not in named or named[month][0] != generation:
             _adopt_or_remove(layout, catalog, named, month, generation)
     types, sources = catalog.types(), catalog.sources()
     for month, (generation, state) in sorted(named.items()):
@@ -105,7 +105,7 @@ def _refuse_to_guess(layout: Layout) -> None:
 def _adopt_or_remove(
     layout: Layout, catalog: Catalog, named: dict[Month, tuple[int, MonthState]], month: Month, generation: int
 ) -> None:
-    """A month that the catalog does not name: the last step of its creation is missing, or the catalog was lost."""
+    """A generation that the catalog does not name: the last step of its creation is missing, or the catalog was lost."""
     try:
         survey = _survey(layout, month, generation, users_from=1)
     except Corrupt:
@@ -114,6 +114,9 @@ def _adopt_or_remove(
     if not survey.rows:
         layout.remove_generation(month, generation)
         log.info("orphan_removed", month=str(month), generation=generation)
+        return
+    if month in named:
+        log.error("orphan_with_events", month=str(month), generation=generation)
         return
     catalog.set_generation(month, generation, MonthState.OPEN)
     named[month] = (generation, MonthState.OPEN)
