@@ -105,7 +105,7 @@ def _refuse_to_guess(layout: Layout) -> None:
 def _adopt_or_remove(
     layout: Layout, catalog: Catalog, named: dict[Month, tuple[int, MonthState]], month: Month, generation: int
 ) -> None:
-    """A generation that the catalog does not name: the last step of its creation is missing, or the catalog was lost."""
+    """A generation that the catalog does not name: its creation was not completed, or the catalog was lost."""
     try:
         survey = _survey(layout, month, generation, users_from=1)
     except Corrupt:
