@@ -8,6 +8,7 @@ it is answered; server/rpc/status.py maps kinds to gRPC statuses in one table.
 from __future__ import annotations
 
 import secrets
+from typing import Self
 
 import structlog
 
@@ -26,6 +27,12 @@ class TrackdError(Exception):
         self.hint = hint
         self.field = field
         self.retry_after_ms = retry_after_ms
+
+    def again(self) -> Self:
+        """The same error anew. An exception that is raised twice keeps the frames of both, and all they hold."""
+        return type(self)(
+            self.reason, self.message, hint=self.hint, field=self.field, retry_after_ms=self.retry_after_ms
+        )
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

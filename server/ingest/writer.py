@@ -103,8 +103,10 @@ class Writer:
 
         Raises Unavailable when the daemon is stopping, the disk is full or the store has failed.
         """
-        if problem := self._failed or self.full:
-            raise problem
+        if self._failed:
+            raise store_failed()
+        if self.full:
+            raise self.full.again()
         if self._draining:
             raise draining()
         done: asyncio.Future[Answer] = self._loop.create_future()
@@ -128,8 +130,8 @@ class Writer:
 
     async def call(self, action: Callable[[], Any]) -> Any:
         """Runs something on the writer's thread, between two groups."""
-        if problem := self._failed:
-            raise problem
+        if self._failed:
+            raise store_failed()
         if self._draining:
             raise draining()
         done: asyncio.Future[Any] = self._loop.create_future()
@@ -248,7 +250,7 @@ class Writer:
         except Unavailable as error:
             if error.reason == "DISK_FULL":
                 self._set_full(error)
-            results = [error] * len(group)
+            results = [error.again() for _waiting in group]
         except BaseException:
             # The outcome is unknown: nobody gets an answer that claims one.
             self._queue.extendleft(reversed(group))
@@ -297,17 +299,15 @@ class Writer:
         return None
 
     def _look_after(self, *, idle: bool) -> None:
-        if self.full and idle:
-            try:
-                self._store.append([])
-            except Unavailable:
-                return
-            log.info("disk_has_room")
-            self.full = None
         try:
+            if self.full and idle:
+                self._store.append([])
+                log.info("disk_has_room")
+                self.full = None
             self._store.maintain(idle=idle)
         except Unavailable as error:
-            self._set_full(error)
+            if error.reason == "DISK_FULL":
+                self._set_full(error)
 
     def _set_full(self, error: TrackdError) -> None:
         if not self.full:
@@ -333,18 +333,22 @@ class Writer:
 
     def _abandon_all(self, error: TrackdError) -> None:
         self._on_failure(error)
-        unknown = Unavailable(
-            "STORE_FAILED",
-            "the store failed; whether this was stored is unknown",
-            hint="send it again with the same ids once the daemon is back",
-            retry_after_ms=1_000,
-        )
         group = list(self._queue)
         self._queue.clear()
-        self._resolve(group, [unknown] * len(group))
+        self._resolve(group, [store_failed() for _waiting in group])
         for call in self._calls:
-            self._resolve_call(call, None, unknown)
+            self._resolve_call(call, None, store_failed())
         self._calls.clear()
+
+
+def store_failed() -> Unavailable:
+    """The daemon is about to end because its store failed."""
+    return Unavailable(
+        "STORE_FAILED",
+        "the store failed; whether this was stored is unknown",
+        hint="send it again with the same ids once the daemon is back",
+        retry_after_ms=1_000,
+    )
 
 
 def draining() -> Unavailable:

@@ -110,7 +110,7 @@ class RpcServer:
         # `stop` does not wait for handlers that still have something to say.
         while self._ingest.open_streams and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.005)
-        await self._server.stop(grace_s)
+        await self._server.stop(max(0.5, deadline - asyncio.get_running_loop().time()))
 
 
 class _GenericOnly:

@@ -115,11 +115,18 @@ CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
 
 def create(connection: apsw.Connection, ddl: str, about: dict[str, object]) -> None:
     """Lays out an empty file, in one transaction."""
-    with connection:
+    # Not the driver's `with connection`: where SQLite has rolled back already, its own rollback hides the first error.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
         connection.execute(ddl)
         rows = {"format_version": FORMAT_VERSION, **about}
         connection.executemany("INSERT INTO about VALUES (?, ?)", list(rows.items()))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def lay_out(path: Path, ddl: str, about: dict[str, object]) -> None:
