@@ -35,7 +35,7 @@ IDLE_TICK_S = 0.25
 BUSY_ROWS = 4_000
 """With so many events waiting a group is worth its fsync: no lingering for more."""
 
-LINGER_PAUSE_S = 0.001
+LINGER_PAUSE_S = 0.002
 """Callers that come back together come one after the other, a fraction of this apart: a pause means that was all."""
 
 QUIET_S = 0.02
@@ -196,8 +196,9 @@ class Writer:
                 group = self._take()
                 self._commit(group, lingered)
                 last_commit = time.monotonic()
-                # Those just answered come back at about the same time, next to those that came in meanwhile.
-                usual = len(group) + len(self._queue)
+                # Those just answered come back at about the same time, next to those that came in meanwhile. One group
+                # that happened to be small says little about how many they are.
+                usual = max(len(group) + len(self._queue), usual * 3 // 4)
                 self._look_after(idle=False)
         except StoreFailed as error:
             self._fail(error)

@@ -62,9 +62,11 @@ def watched(
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     """Counts the call and answers its errors."""
 
+    started = CallStarted(service, method, kind)
+
     async def call(request: Any, context: Context) -> Any:
         start = time.perf_counter()
-        observer.call_started(CallStarted(service, method, kind))
+        observer.call_started(started)
         code = grpc.StatusCode.OK
         try:
             return await handle(request, context)
