@@ -61,7 +61,6 @@ def watched(
     observer: Observer, service: str, method: str, kind: str, handle: Callable[[Any, Context], Awaitable[Any]]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     """Counts the call and answers its errors."""
-
     started = CallStarted(service, method, kind)
 
     async def call(request: Any, context: Context) -> Any:
