@@ -86,3 +86,13 @@ def test_users_beyond_the_cache_keep_their_keys(store: SqliteStore, monkeypatch:
     counts = asking.count_events(EVERYTHING, [Dimension.USER], as_of=store.head)
     assert counts == [Count((f"user-{user}",), 3) for user in sorted(range(12), key=str)]
     asking.close()
+
+
+def test_the_log_of_the_catalog_stays_bounded(store: SqliteStore) -> None:
+    """Millions of new users pass through it in the life of a daemon; its log is folded back all the same."""
+    for start in range(0, 60_000, 500):
+        events = [make_event(start + row, user_id=f"{(start + row) * 7_919 % 60_013:x}") for row in range(500)]
+        store.append([make_batch(*events)])
+        store._users.flush()  # noqa: SLF001  # as if many more had come together
+    log = store._layout.catalog.with_name("catalog.db-wal")  # noqa: SLF001
+    assert log.stat().st_size < 16 * 1024 * 1024

@@ -20,7 +20,7 @@ from server.storage.sqlite import schema
 
 CACHE_BYTES = 4 * 1024 * 1024
 WAL_PAGES_MAX = 2_000
-"""The catalog's WAL is folded back above 8 MiB."""
+"""Above 8 MiB the catalog's log is folded back by the commit that makes it so: there are few of them."""
 
 
 class Catalog:
@@ -44,6 +44,7 @@ class Catalog:
         fresh = not path.exists()
         self._connection = sqlite.open_writer(path, cache_bytes=CACHE_BYTES, wal_bytes_max=wal_bytes_max, create=True)
         with sqlite.translated(path):
+            self._connection.pragma("wal_autocheckpoint", WAL_PAGES_MAX)
             if fresh or not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
                 words: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
                 schema.create(self._connection, schema.CATALOG, words)

@@ -184,33 +184,12 @@ def _may_hold(month: Month, order: Order, after: Keyset | None) -> bool:
 
 
 def _event(row: tuple[Any, ...]) -> Event:
-    (
-        position,
-        event_id,
-        kind,
-        user_id,
-        source,
-        timestamp_ms,
-        received_ms,
-        session_id,
-        client_ip,
-        description,
-        tags,
-        metadata,
-        *change,
-    ) = row
+    """A row of `questions.page`: the columns of events, in the order of Event's fields, then those of changes."""
+    *plain, tags, metadata = row[: len(schema.EVENT_COLUMNS)]
+    change = row[len(schema.EVENT_COLUMNS) :]
     return Event(
-        position,
-        event_id,
-        kind,
-        user_id,
-        source,
-        timestamp_ms,
-        received_ms,
-        session_id,
-        client_ip,
-        description,
-        tuple(orjson.loads(tags)) if tags else (),
-        metadata,
-        change_of(change) if change[0] is not None else None,
+        *plain,
+        tags=tuple(orjson.loads(tags)) if tags else (),
+        metadata=metadata,
+        change=change_of(change) if change[0] is not None else None,
     )
