@@ -187,9 +187,5 @@ def _event(row: tuple[Any, ...]) -> Event:
     """A row of `questions.page`: the columns of events, in the order of Event's fields, then those of changes."""
     *plain, tags, metadata = row[: len(schema.EVENT_COLUMNS)]
     change = row[len(schema.EVENT_COLUMNS) :]
-    return Event(
-        *plain,
-        tags=tuple(orjson.loads(tags)) if tags else (),
-        metadata=metadata,
-        change=change_of(change) if change[0] is not None else None,
-    )
+    labels = tuple(orjson.loads(tags)) if tags else ()
+    return Event(*plain, labels, metadata, change_of(change) if change[0] is not None else None)
