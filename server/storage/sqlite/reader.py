@@ -188,4 +188,5 @@ def _event(row: tuple[Any, ...]) -> Event:
     *plain, tags, metadata = row[: len(schema.EVENT_COLUMNS)]
     change = row[len(schema.EVENT_COLUMNS) :]
     labels = tuple(orjson.loads(tags)) if tags else ()
-    return Event(*plain, labels, metadata, change_of(change) if change[0] is not None else None)
+    audit = change_of(change) if change[0] is not None else None
+    return Event(*plain, labels, metadata, audit)  # type: ignore[call-arg]  # `plain` holds exactly the ten before
