@@ -99,6 +99,10 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Above it the writer itself checkpoints before it goes on."""
     disk_free_bytes_min: int = 64 * MIB
     """Writes are refused while the file system has less room."""
+    tail_events_max: int = 262_144
+    """Events, over all months, that the index may lag behind. Beyond it the writer waits for the index."""
+    reporting_time_zones: tuple[str, ...] = ()
+    """At most four IANA names: local days with exact users are kept for these as they are for UTC."""
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +114,12 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Questions that may wait; more are refused."""
     timeout_max_ms: int = 60_000
     """A question without a nearer deadline is stopped after this."""
+    rows_max: int = 50_000_000
+    """Rows that a question may have to look at, beyond what rollups answer; more is refused before it starts."""
+    groups_max: int = 1_000_000
+    """Groups that a question may make."""
+    answer_rows_max: int = 20_000
+    """Rows of an answer; the limit of a question that names none."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

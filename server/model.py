@@ -171,6 +171,8 @@ class EventType:
     description: str
     registered_ms: int
     declared: bool
+    dimensions: tuple[str, ...] = ()
+    """Metadata keys that questions group and filter by, sorted: derived data covers them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from retention.month import Month
 from server.errors import TrackdError
 from server.model import (
     Appended,
@@ -34,6 +35,7 @@ from server.model import (
     MonthInfo,
     Order,
 )
+from server.question import Answer, Question
 
 
 class Reader(ABC):
@@ -53,6 +55,15 @@ class Reader(ABC):
         """Matching events by group, ordered by key; groups without events are absent.
 
         With no dimension: one row with the total, also if it is 0.
+        """
+
+    @abstractmethod
+    def aggregate(self, questions: Sequence[Question]) -> Answer:
+        """A table for each question, all of them cut at one position: the head at some moment during the call.
+
+        So an answer covers at least every event that was acknowledged before the call. Months outside of the time
+        ranges are not opened. Raises Exhausted(QUESTION_TOO_LARGE) if it would read more rows or make more groups than
+        the engine was told to allow.
         """
 
     @abstractmethod
@@ -99,8 +110,19 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def register_type(self, name: str, description: str, now_ms: int) -> EventType:
-        """Declares a type or changes its description; durable at return. Repeating it changes nothing."""
+    def remove(self, month: Month, positions: Sequence[int]) -> int:
+        """Erases the events of a month at these positions, with their changes; how many there were.
+
+        When it returns they are gone from the truth, durably, and from every answer. Their ids may be stored anew, at
+        new positions; positions are not given again, and the head stays. Unknown positions are passed over.
+        """
+
+    @abstractmethod
+    def register_type(self, name: str, description: str, now_ms: int, *, dimensions: Sequence[str] = ()) -> EventType:
+        """Declares a type, or changes its description and dimensions; durable at return. Repeating it changes nothing.
+
+        Dimensions are metadata keys that questions will use: a promise of speed, answers do not depend on them.
+        """
 
     @abstractmethod
     def event_types(self) -> Sequence[EventType]:
@@ -125,6 +147,11 @@ class Store(ABC):
     @abstractmethod
     def check(self) -> Sequence[Finding]:
         """Looks everything over and reports what is wrong; empty means sound. May take long; no writer beside it."""
+
+    @property
+    def tail_events(self) -> int:
+        """Events that derived data does not cover yet; 0 for an engine that has none. For gauges."""
+        return 0
 
     @property
     def wal_bytes(self) -> int:

@@ -32,6 +32,7 @@ from server.model import (
     Order,
     Outcome,
 )
+from server.question import Answer, Question
 from server.storage.contract import Reader, Store
 
 _POSITION = attrgetter("position")
@@ -62,12 +63,15 @@ class MemoryStore(Store):
         with self._lock:
             return [self._append_batch(batch) for batch in batches]
 
-    def register_type(self, name: str, description: str, now_ms: int) -> EventType:
+    def register_type(self, name: str, description: str, now_ms: int, *, dimensions: Sequence[str] = ()) -> EventType:
         with self._lock:
             known = self._types.get(name)
             since_ms = known.registered_ms if known else now_ms
-            self._types[name] = EventType(name, description, since_ms, declared=True)
+            self._types[name] = EventType(name, description, since_ms, True, tuple(sorted(dimensions)))
             return self._types[name]
+
+    def remove(self, month: Month, positions: Sequence[int]) -> int:
+        raise NotImplementedError
 
     def event_types(self) -> Sequence[EventType]:
         with self._lock:
@@ -175,6 +179,9 @@ class MemoryReader(Reader):
         if not by:
             return [Count((), counts.total())]
         return [Count(key, counts[key]) for key in sorted(counts)]
+
+    def aggregate(self, questions: Sequence[Question]) -> Answer:
+        raise NotImplementedError
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import apsw
+import orjson
 
 from retention.month import Month
 from server.errors import Corrupt, StoreFailed
@@ -48,10 +49,17 @@ class Catalog:
             if fresh or not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
                 words: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
                 schema.create(self._connection, schema.CATALOG, words)
+            self._add_what_is_new()
             self.store_id = str(schema.read_about(self._connection, path)["store"])
             self._fence = self._connection.execute(
                 "UPDATE about SET value = value + 1 WHERE key = 'fence' RETURNING value"
             ).get
+
+    def _add_what_is_new(self) -> None:
+        """Columns that came after the first release of this format; older programs do not mind them."""
+        columns = {row[1] for row in sqlite.fetch(self._connection, "PRAGMA table_info(types)")}
+        if "dimensions" not in columns:
+            self._connection.execute("ALTER TABLE types ADD COLUMN dimensions TEXT NOT NULL DEFAULT '[]'")
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the file; whatever was written stays."""
@@ -101,16 +109,29 @@ class Catalog:
     def types(self) -> dict[int, EventType]:
         """The event-type registry by key."""
         with sqlite.translated(self._path):
-            rows = self._connection.execute("SELECT key, name, description, registered_ms, declared FROM types")
-            return {key: EventType(name, about, at, bool(declared)) for key, name, about, at, declared in rows}
+            rows = self._connection.execute(
+                "SELECT key, name, description, registered_ms, declared, dimensions FROM types"
+            )
+            return {
+                key: EventType(name, about, at, bool(declared), tuple(orjson.loads(dimensions)))
+                for key, name, about, at, declared, dimensions in rows
+            }
 
     def put_type(self, key: int, entry: EventType) -> None:
         """Adds or replaces one entry of the registry."""
         with sqlite.translated(self._path), self._owned():
             self._connection.execute(
-                "INSERT INTO types VALUES (?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET description = "
-                "excluded.description, declared = excluded.declared",
-                (key, entry.name, entry.description, entry.registered_ms, entry.declared),
+                "INSERT INTO types (key, name, description, registered_ms, declared, dimensions) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET description = excluded.description, "
+                "declared = excluded.declared, dimensions = excluded.dimensions",
+                (
+                    key,
+                    entry.name,
+                    entry.description,
+                    entry.registered_ms,
+                    entry.declared,
+                    orjson.dumps(entry.dimensions).decode(),
+                ),
             )
 
     def sources(self) -> dict[int, str]:

@@ -21,6 +21,7 @@ import orjson
 from retention.month import Month
 from server.errors import Corrupt, TrackdError, Unavailable
 from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
+from server.question import Answer, Question
 from server.storage.contract import Reader
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import questions, schema
@@ -89,6 +90,9 @@ class SqliteReader(Reader):
             if not by:
                 return [Count((), totals[()])]
             return [Count(key, events) for key, events in sorted(totals.items()) if events]
+
+    def aggregate(self, questions: Sequence[Question]) -> Answer:
+        raise NotImplementedError
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""

@@ -32,7 +32,8 @@ CREATE TABLE types (
   name TEXT NOT NULL UNIQUE,
   description TEXT NOT NULL DEFAULT '',
   registered_ms INTEGER NOT NULL,
-  declared INTEGER NOT NULL     -- 1: somebody registered it; 0: its first event did
+  declared INTEGER NOT NULL,    -- 1: somebody registered it; 0: its first event did
+  dimensions TEXT NOT NULL DEFAULT '[]'  -- a JSON array of metadata keys
 ) STRICT;
 CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 -- Derived: the union of the months' dictionaries for keys below about.users_complete; newer ones are in months only.

@@ -210,10 +210,10 @@ class SqliteStore(Store):
             self._sources[batch.source] = source
         return Keys(types, users, source)
 
-    def register_type(self, name: str, description: str, now_ms: int) -> EventType:
+    def register_type(self, name: str, description: str, now_ms: int, *, dimensions: Sequence[str] = ()) -> EventType:
         key = self._type_keys.get(name)
         registered_ms = now_ms if key is None else self._types[key].registered_ms
-        entry = EventType(name, description, registered_ms, declared=True)
+        entry = EventType(name, description, registered_ms, declared=True, dimensions=tuple(sorted(set(dimensions))))
         if key is None or self._types[key] != entry:
             self._put_type(entry)
         return entry
@@ -223,6 +223,9 @@ class SqliteStore(Store):
         self._catalog.put_type(key, entry)
         self._types[key] = entry
         self._type_keys[entry.name] = key
+
+    def remove(self, month: Month, positions: Sequence[int]) -> int:
+        raise NotImplementedError
 
     # Months
 

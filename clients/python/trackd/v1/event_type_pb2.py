@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrackd/v1/event_type.proto\x12\ttrackd.v1\"W\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x15\n\rregistered_ms\x18\x03 \x01(\x03\x12\x10\n\x08\x64\x65\x63lared\x18\x04 \x01(\x08\">\n\x15ListEventTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x16ListEventTypesResponse\x12)\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x14.trackd.v1.EventType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\ropen_registry\x18\x03 \x01(\x08\"(\n\x18\x44\x65scribeEventTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x19\x44\x65scribeEventTypeResponse\x12(\n\nevent_type\x18\x01 \x01(\x0b\x32\x14.trackd.v1.EventType\"=\n\x18RegisterEventTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"E\n\x19RegisterEventTypeResponse\x12(\n\nevent_type\x18\x01 \x01(\x0b\x32\x14.trackd.v1.EventType2\xa9\x02\n\x10\x45ventTypeService\x12U\n\x0eListEventTypes\x12 .trackd.v1.ListEventTypesRequest\x1a!.trackd.v1.ListEventTypesResponse\x12^\n\x11\x44\x65scribeEventType\x12#.trackd.v1.DescribeEventTypeRequest\x1a$.trackd.v1.DescribeEventTypeResponse\x12^\n\x11RegisterEventType\x12#.trackd.v1.RegisterEventTypeRequest\x1a$.trackd.v1.RegisterEventTypeResponseBG\n\rdev.trackd.v1P\x01Z(trackd.dev/clients/go/trackd/v1;trackdv1\xaa\x02\tTrackd.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrackd/v1/event_type.proto\x12\ttrackd.v1\"k\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x15\n\rregistered_ms\x18\x03 \x01(\x03\x12\x10\n\x08\x64\x65\x63lared\x18\x04 \x01(\x08\x12\x12\n\ndimensions\x18\x05 \x03(\t\">\n\x15ListEventTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x16ListEventTypesResponse\x12)\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x14.trackd.v1.EventType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\ropen_registry\x18\x03 \x01(\x08\"(\n\x18\x44\x65scribeEventTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x19\x44\x65scribeEventTypeResponse\x12(\n\nevent_type\x18\x01 \x01(\x0b\x32\x14.trackd.v1.EventType\"Q\n\x18RegisterEventTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x03(\t\"E\n\x19RegisterEventTypeResponse\x12(\n\nevent_type\x18\x01 \x01(\x0b\x32\x14.trackd.v1.EventType2\xa9\x02\n\x10\x45ventTypeService\x12U\n\x0eListEventTypes\x12 .trackd.v1.ListEventTypesRequest\x1a!.trackd.v1.ListEventTypesResponse\x12^\n\x11\x44\x65scribeEventType\x12#.trackd.v1.DescribeEventTypeRequest\x1a$.trackd.v1.DescribeEventTypeResponse\x12^\n\x11RegisterEventType\x12#.trackd.v1.RegisterEventTypeRequest\x1a$.trackd.v1.RegisterEventTypeResponseBG\n\rdev.trackd.v1P\x01Z(trackd.dev/clients/go/trackd/v1;trackdv1\xaa\x02\tTrackd.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rdev.trackd.v1P\001Z(trackd.dev/clients/go/trackd/v1;trackdv1\252\002\tTrackd.V1'
   _globals['_EVENTTYPE']._serialized_start=41
-  _globals['_EVENTTYPE']._serialized_end=128
-  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=130
-  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=192
-  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=194
-  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=309
-  _globals['_DESCRIBEEVENTTYPEREQUEST']._serialized_start=311
-  _globals['_DESCRIBEEVENTTYPEREQUEST']._serialized_end=351
-  _globals['_DESCRIBEEVENTTYPERESPONSE']._serialized_start=353
-  _globals['_DESCRIBEEVENTTYPERESPONSE']._serialized_end=422
-  _globals['_REGISTEREVENTTYPEREQUEST']._serialized_start=424
-  _globals['_REGISTEREVENTTYPEREQUEST']._serialized_end=485
-  _globals['_REGISTEREVENTTYPERESPONSE']._serialized_start=487
-  _globals['_REGISTEREVENTTYPERESPONSE']._serialized_end=556
-  _globals['_EVENTTYPESERVICE']._serialized_start=559
-  _globals['_EVENTTYPESERVICE']._serialized_end=856
+  _globals['_EVENTTYPE']._serialized_end=148
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=150
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=212
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=214
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=329
+  _globals['_DESCRIBEEVENTTYPEREQUEST']._serialized_start=331
+  _globals['_DESCRIBEEVENTTYPEREQUEST']._serialized_end=371
+  _globals['_DESCRIBEEVENTTYPERESPONSE']._serialized_start=373
+  _globals['_DESCRIBEEVENTTYPERESPONSE']._serialized_end=442
+  _globals['_REGISTEREVENTTYPEREQUEST']._serialized_start=444
+  _globals['_REGISTEREVENTTYPEREQUEST']._serialized_end=525
+  _globals['_REGISTEREVENTTYPERESPONSE']._serialized_start=527
+  _globals['_REGISTEREVENTTYPERESPONSE']._serialized_end=596
+  _globals['_EVENTTYPESERVICE']._serialized_start=599
+  _globals['_EVENTTYPESERVICE']._serialized_end=896
 # @@protoc_insertion_point(module_scope)

@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EventType(_message.Message):
-    __slots__ = ("name", "description", "registered_ms", "declared")
+    __slots__ = ("name", "description", "registered_ms", "declared", "dimensions")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     REGISTERED_MS_FIELD_NUMBER: _ClassVar[int]
     DECLARED_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     registered_ms: int
     declared: bool
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., registered_ms: _Optional[int] = ..., declared: bool = ...) -> None: ...
+    dimensions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., registered_ms: _Optional[int] = ..., declared: bool = ..., dimensions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListEventTypesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -49,12 +51,14 @@ class DescribeEventTypeResponse(_message.Message):
     def __init__(self, event_type: _Optional[_Union[EventType, _Mapping]] = ...) -> None: ...
 
 class RegisterEventTypeRequest(_message.Message):
-    __slots__ = ("name", "description")
+    __slots__ = ("name", "description", "dimensions")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+    dimensions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., dimensions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RegisterEventTypeResponse(_message.Message):
     __slots__ = ("event_type",)

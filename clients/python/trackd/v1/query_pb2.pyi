@@ -23,6 +23,13 @@ class CountDimension(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COUNT_DIMENSION_MONTH: _ClassVar[CountDimension]
     COUNT_DIMENSION_SOURCE: _ClassVar[CountDimension]
     COUNT_DIMENSION_USER: _ClassVar[CountDimension]
+
+class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OPERATOR_UNSPECIFIED: _ClassVar[Operator]
+    OPERATOR_IS: _ClassVar[Operator]
+    OPERATOR_STARTS_WITH: _ClassVar[Operator]
+    OPERATOR_PRESENT: _ClassVar[Operator]
 EVENT_ORDER_UNSPECIFIED: EventOrder
 EVENT_ORDER_TIME_ASC: EventOrder
 EVENT_ORDER_TIME_DESC: EventOrder
@@ -33,6 +40,10 @@ COUNT_DIMENSION_TYPE: CountDimension
 COUNT_DIMENSION_MONTH: CountDimension
 COUNT_DIMENSION_SOURCE: CountDimension
 COUNT_DIMENSION_USER: CountDimension
+OPERATOR_UNSPECIFIED: Operator
+OPERATOR_IS: Operator
+OPERATOR_STARTS_WITH: Operator
+OPERATOR_PRESENT: Operator
 
 class EventFilter(_message.Message):
     __slots__ = ("start_ms", "end_ms", "types", "user_ids", "sources", "session_ids", "tags", "after_position", "up_to_position")
@@ -113,3 +124,116 @@ class CountRow(_message.Message):
     user_id: str
     events: int
     def __init__(self, type: _Optional[str] = ..., month: _Optional[str] = ..., source: _Optional[str] = ..., user_id: _Optional[str] = ..., events: _Optional[int] = ...) -> None: ...
+
+class Predicate(_message.Message):
+    __slots__ = ("all", "any", "compare")
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    ANY_FIELD_NUMBER: _ClassVar[int]
+    NOT_FIELD_NUMBER: _ClassVar[int]
+    COMPARE_FIELD_NUMBER: _ClassVar[int]
+    all: PredicateList
+    any: PredicateList
+    compare: Comparison
+    def __init__(self, all: _Optional[_Union[PredicateList, _Mapping]] = ..., any: _Optional[_Union[PredicateList, _Mapping]] = ..., compare: _Optional[_Union[Comparison, _Mapping]] = ..., **kwargs) -> None: ...
+
+class PredicateList(_message.Message):
+    __slots__ = ("parts",)
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    parts: _containers.RepeatedCompositeFieldContainer[Predicate]
+    def __init__(self, parts: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ...) -> None: ...
+
+class Comparison(_message.Message):
+    __slots__ = ("field", "operator", "values")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    operator: Operator
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, field: _Optional[str] = ..., operator: _Optional[_Union[Operator, str]] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OrderBy(_message.Message):
+    __slots__ = ("column", "descending")
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    DESCENDING_FIELD_NUMBER: _ClassVar[int]
+    column: str
+    descending: bool
+    def __init__(self, column: _Optional[str] = ..., descending: bool = ...) -> None: ...
+
+class AggregateRequest(_message.Message):
+    __slots__ = ("metrics", "dimensions", "start_ms", "end_ms", "time_zone", "filter", "order_by", "limit", "include_totals", "include_empty_buckets", "compare_previous_period", "at_least_position")
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    END_MS_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_TOTALS_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_EMPTY_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    COMPARE_PREVIOUS_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    metrics: _containers.RepeatedScalarFieldContainer[str]
+    dimensions: _containers.RepeatedScalarFieldContainer[str]
+    start_ms: int
+    end_ms: int
+    time_zone: str
+    filter: Predicate
+    order_by: _containers.RepeatedCompositeFieldContainer[OrderBy]
+    limit: int
+    include_totals: bool
+    include_empty_buckets: bool
+    compare_previous_period: bool
+    at_least_position: int
+    def __init__(self, metrics: _Optional[_Iterable[str]] = ..., dimensions: _Optional[_Iterable[str]] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., time_zone: _Optional[str] = ..., filter: _Optional[_Union[Predicate, _Mapping]] = ..., order_by: _Optional[_Iterable[_Union[OrderBy, _Mapping]]] = ..., limit: _Optional[int] = ..., include_totals: bool = ..., include_empty_buckets: bool = ..., compare_previous_period: bool = ..., at_least_position: _Optional[int] = ...) -> None: ...
+
+class AggregateResponse(_message.Message):
+    __slots__ = ("question", "columns", "rows", "totals", "more", "warnings", "as_of_position", "read")
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_POSITION_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    question: AggregateRequest
+    columns: _containers.RepeatedCompositeFieldContainer[Column]
+    rows: int
+    totals: _containers.RepeatedCompositeFieldContainer[Column]
+    more: bool
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    as_of_position: int
+    read: ReadReport
+    def __init__(self, question: _Optional[_Union[AggregateRequest, _Mapping]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., rows: _Optional[int] = ..., totals: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., more: bool = ..., warnings: _Optional[_Iterable[str]] = ..., as_of_position: _Optional[int] = ..., read: _Optional[_Union[ReadReport, _Mapping]] = ...) -> None: ...
+
+class Column(_message.Message):
+    __slots__ = ("name", "integers", "reals", "texts", "absent_rows")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    REALS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_ROWS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    integers: _containers.RepeatedScalarFieldContainer[int]
+    reals: _containers.RepeatedScalarFieldContainer[float]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    absent_rows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., integers: _Optional[_Iterable[int]] = ..., reals: _Optional[_Iterable[float]] = ..., texts: _Optional[_Iterable[str]] = ..., absent_rows: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReadReport(_message.Message):
+    __slots__ = ("months", "rollup_cells", "indexed_rows", "tail_rows", "event_rows", "milliseconds")
+    MONTHS_FIELD_NUMBER: _ClassVar[int]
+    ROLLUP_CELLS_FIELD_NUMBER: _ClassVar[int]
+    INDEXED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TAIL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    months: int
+    rollup_cells: int
+    indexed_rows: int
+    tail_rows: int
+    event_rows: int
+    milliseconds: float
+    def __init__(self, months: _Optional[int] = ..., rollup_cells: _Optional[int] = ..., indexed_rows: _Optional[int] = ..., tail_rows: _Optional[int] = ..., event_rows: _Optional[int] = ..., milliseconds: _Optional[float] = ...) -> None: ...

@@ -46,6 +46,11 @@ class QueryServiceStub(object):
                 request_serializer=trackd_dot_v1_dot_query__pb2.CountEventsRequest.SerializeToString,
                 response_deserializer=trackd_dot_v1_dot_query__pb2.CountEventsResponse.FromString,
                 _registered_method=True)
+        self.Aggregate = channel.unary_unary(
+                '/trackd.v1.QueryService/Aggregate',
+                request_serializer=trackd_dot_v1_dot_query__pb2.AggregateRequest.SerializeToString,
+                response_deserializer=trackd_dot_v1_dot_query__pb2.AggregateResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer(object):
@@ -67,6 +72,13 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Aggregate(self, request, context):
+        """Computes metrics over groups of events: series, top lists, distinct users, percentiles.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +91,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.CountEvents,
                     request_deserializer=trackd_dot_v1_dot_query__pb2.CountEventsRequest.FromString,
                     response_serializer=trackd_dot_v1_dot_query__pb2.CountEventsResponse.SerializeToString,
+            ),
+            'Aggregate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Aggregate,
+                    request_deserializer=trackd_dot_v1_dot_query__pb2.AggregateRequest.FromString,
+                    response_serializer=trackd_dot_v1_dot_query__pb2.AggregateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +154,33 @@ class QueryService(object):
             '/trackd.v1.QueryService/CountEvents',
             trackd_dot_v1_dot_query__pb2.CountEventsRequest.SerializeToString,
             trackd_dot_v1_dot_query__pb2.CountEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Aggregate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trackd.v1.QueryService/Aggregate',
+            trackd_dot_v1_dot_query__pb2.AggregateRequest.SerializeToString,
+            trackd_dot_v1_dot_query__pb2.AggregateResponse.FromString,
             options,
             channel_credentials,
             insecure,

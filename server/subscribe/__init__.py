@@ -1,0 +1,1 @@
+"""Following the store: events as they come, resumable by position."""
