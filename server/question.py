@@ -2,6 +2,8 @@
 
 What a group is: every event that matches lies in one group for each combination of its values in the dimensions.
 An event with several tags lies in the group of each of them and is still counted once where tags are no dimension.
+
+Texts are compared code point by code point: no case is folded and nothing is normalized.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ class FieldKind(StrEnum):
     METADATA = "metadata"
     """The value of one top-level key of the metadata.
 
-    Texts are themselves, numbers and booleans their JSON text as it was sent (1.50 and 1.5 differ). Missing, null,
-    objects and arrays are absent (None). Of a key that is there twice the first counts.
+    Texts are themselves ("" is a value like any other), numbers and booleans their JSON text as it was sent (1.50 and
+    1.5 differ; the number 1 and the text "1" do not). Missing, null, objects and arrays are absent (None). Of a key
+    that is there twice the first counts, also if it is null. Keys are compared as the texts they mean, without escapes.
     """
 
 
@@ -46,8 +49,10 @@ class BucketUnit(StrEnum):
     """The width of a time bucket, by the wall clock of the question's time zone.
 
     Days, weeks (from Monday) and months are those of local dates, and a bucket is named by the instant at which its
-    first date begins. Hours and quarter-hours are named by the instant at which the wall clock, with the offset in
-    force, showed their begin: an hour that passes twice when clocks go back is two buckets.
+    first date begins: where midnight passes twice the first time, where it is skipped the first instant after it. Hours
+    and quarter-hours are named by the instant at which the wall clock, with the offset in force, showed their begin, or
+    would have shown it: an hour that passes twice when clocks go back is two buckets. Where clocks change by half an
+    hour this can be an instant before the change: of 02:30, if clocks went there from 02:00, the one half an hour ago.
     """
 
     QUARTER_HOUR = "15min"
@@ -83,7 +88,10 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class StartsWith:
-    """The field starts with one of these texts, letter by letter; of tags, at least one. Never true if absent."""
+    """The field starts with one of these texts, letter by letter; of tags, at least one. Never true if absent.
+
+    Every value starts with "", also that of nobody.
+    """
 
     field: Field
     prefixes: tuple[str, ...]
@@ -91,7 +99,7 @@ class StartsWith:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """There is a value: user and session are not "", there is a tag, the metadata key is not absent."""
+    """There is a value: user and session are not "", there is a tag, the metadata key is not absent (but may be "")."""
 
     field: Field
 
@@ -127,13 +135,14 @@ EVERYTHING = AllOf(())
 class MetricKind(StrEnum):
     """What is computed for a group. All but the first two look at one metadata key, and there at JSON numbers only.
 
-    Without any number the answer is None. Numbers are doubles. Percentiles interpolate linearly between the two
-    nearest values (percentile_cont of SQL).
+    Without any number the answer is None. Numbers are the doubles nearest to what was sent; one that is beyond them
+    (1e999) counts as none. The last digits of sums and averages may depend on the order of additions. Percentiles
+    interpolate linearly between the two nearest values (percentile_cont of SQL).
     """
 
     EVENTS = "events"
     USERS = "users"
-    """Distinct users, exactly. Nobody ("") is not one."""
+    """Distinct users, exactly. Nobody ("") is not one: a group of nobody's events has 0."""
     SUM = "sum"
     MIN = "min"
     MAX = "max"
@@ -176,9 +185,13 @@ class Ranking:
 class Question:
     """One table to compute.
 
-    `start_ms` is inclusive, `end_ms` exclusive, None unbounded. Rows come ordered by `order`, then by their keys,
-    ascending. Absent keys and values (None) come last in both directions; texts compare by code point. `limit` 0 means
-    all rows. Without dimensions there is exactly one row, also for no events.
+    `start_ms` is inclusive, `end_ms` exclusive, None unbounded; a range that ends before it starts has no events. A
+    time zone that is not known raises Invalid(TIME_ZONE_UNKNOWN), but may go unnoticed where no bucket needs it.
+
+    Rows come ordered by `order`, then by their keys, ascending. Absent keys and values (None) come last in both
+    directions; texts compare by code point. `limit` 0 means all rows. Without dimensions there is exactly one row, also
+    for no events; with dimensions, none without events. No dimension comes twice and at most one is a Bucket (the
+    caller checks).
     """
 
     metrics: tuple[Metric, ...]

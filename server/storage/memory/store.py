@@ -32,8 +32,9 @@ from server.model import (
     Order,
     Outcome,
 )
-from server.question import Answer, Question
+from server.question import Answer, Question, Read
 from server.storage.contract import Reader, Store
+from server.storage.memory import aggregation
 
 _POSITION = attrgetter("position")
 
@@ -47,17 +48,19 @@ class MemoryStore(Store):
         """Held for every look at the fields below and for every change of them; never while a question is worked on."""
         self._last_position = 0
         """The last one given out: also to events that were not stored in the end."""
+        self._head = 0
+        """The highest position that ever had an event."""
         self._log: list[Event] = []
-        """All events in order of position. Only ever grows."""
+        """All events in order of position. Appended to; replaced by a shorter one when events are removed."""
         self._months: dict[Month, dict[bytes, Event]] = {}
-        """The same events by identity. A month is here once it has an event."""
+        """The same events by identity. A month is here once it has an event, and stays when its last one is removed."""
         self._types: dict[str, EventType] = {}
         self._sources: set[str] = set()
 
     @property
     def head(self) -> int:
         with self._lock:
-            return self._log[-1].position if self._log else 0
+            return self._head
 
     def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
         with self._lock:
@@ -71,7 +74,13 @@ class MemoryStore(Store):
             return self._types[name]
 
     def remove(self, month: Month, positions: Sequence[int]) -> int:
-        raise NotImplementedError
+        with self._lock:
+            held = self._months.get(month, {})
+            removed = {event.position for event in held.values()}.intersection(positions)
+            if removed:
+                self._months[month] = {key: event for key, event in held.items() if event.position not in removed}
+                self._log = [event for event in self._log if event.position not in removed]
+            return len(removed)
 
     def event_types(self) -> Sequence[EventType]:
         with self._lock:
@@ -89,7 +98,7 @@ class MemoryStore(Store):
         """Has nothing to do."""
 
     def reader(self) -> MemoryReader:
-        return MemoryReader(self._events_up_to)
+        return MemoryReader(lambda: self.head, self._events_up_to)
 
     def check(self) -> Sequence[Finding]:
         with self._lock:
@@ -132,24 +141,25 @@ class MemoryStore(Store):
             if event.type not in self._types:
                 self._types[event.type] = EventType(event.type, "", event.received_ms, declared=False)
             self._log.append(event)
+            self._head = event.position
 
     def _findings(self) -> Iterator[Finding]:
         positions = [event.position for event in self._log]
         if any(one >= other for one, other in zip([0, *positions], positions, strict=False)):
             yield Finding("log", "positions do not rise strictly from 1")
-        if positions and positions[-1] > self._last_position:
-            yield Finding("log", f"position {positions[-1]} was never given out")
+        if positions and positions[-1] > self._head:
+            yield Finding("log", f"position {positions[-1]} is above the head, {self._head}")
+        if self._head > self._last_position:
+            yield Finding("head", f"position {self._head} was never given out")
         by_identity = {(Month.of(event.timestamp_ms), event.id): event for event in self._log}
         if len(by_identity) < len(self._log):
             yield Finding("log", "holds an identity twice")
         if by_identity != {(month, key): event for month, held in self._months.items() for key, event in held.items()}:
             yield Finding("months", "hold other events than the log")
-        if not all(self._months.values()):
-            yield Finding("months", "one has no events")
         if len(self._months) > self._months_max:
             yield Finding("months", f"are {len(self._months)}, more than the {self._months_max} allowed")
-        if self._sources != {event.source for event in self._log}:
-            yield Finding("sources", "are not those of the events")
+        if missing := {event.source for event in self._log} - self._sources:
+            yield Finding("sources", f"lack {sorted(missing)}")
         if missing := {event.type for event in self._log} - self._types.keys():
             yield Finding("types", f"lack {sorted(missing)}")
 
@@ -157,7 +167,8 @@ class MemoryStore(Store):
 class MemoryReader(Reader):
     """Goes through all events for every question."""
 
-    def __init__(self, events_up_to: Callable[[int], Sequence[Event]]) -> None:
+    def __init__(self, head: Callable[[], int], events_up_to: Callable[[int], Sequence[Event]]) -> None:
+        self._head = head
         self._events_up_to = events_up_to
         self._interrupted = False
 
@@ -181,7 +192,11 @@ class MemoryReader(Reader):
         return [Count(key, counts[key]) for key in sorted(counts)]
 
     def aggregate(self, questions: Sequence[Question]) -> Answer:
-        raise NotImplementedError
+        self._interrupted = False
+        as_of = self._head()
+        events = self._events_up_to(as_of)
+        tables = tuple(aggregation.table(question, self._each(events)) for question in questions)
+        return Answer(tables, as_of, Read(rows=len(questions) * len(events)))
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -192,11 +207,13 @@ class MemoryReader(Reader):
     def _matching(self, where: EventFilter, as_of: int) -> Iterator[Event]:
         # Here and not at the end of a question: an interrupt that comes between two questions is meant for neither.
         self._interrupted = False
-        for event in self._events_up_to(as_of):
+        return (event for event in self._each(self._events_up_to(as_of)) if _matches(where, event))
+
+    def _each(self, events: Sequence[Event]) -> Iterator[Event]:
+        for event in events:
             if self._interrupted:
                 raise Unavailable("INTERRUPTED", "the question was stopped")
-            if _matches(where, event):
-                yield event
+            yield event
 
 
 _KEYS: Mapping[Dimension, Callable[[Event], str]] = {

@@ -1,0 +1,204 @@
+"""Computing one table from events, said as plainly as it can be: every event is looked at, every group is a list.
+
+Nothing here is clever on purpose. Engines that are clever are compared with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import product
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from server.model import Event
+from server.question import (
+    AllOf,
+    AnyOf,
+    Bucket,
+    Field,
+    FieldKind,
+    GroupBy,
+    Metric,
+    MetricKind,
+    Not,
+    OneOf,
+    Predicate,
+    Present,
+    Question,
+    Ranking,
+    StartsWith,
+    Table,
+)
+from server.time_buckets import bucket_of, zone_of
+
+Key: TypeAlias = int | str | None
+Value: TypeAlias = int | float | None
+
+
+def table(question: Question, events: Iterable[Event]) -> Table:
+    """The answer to a question about these events."""
+    groups: dict[tuple[Key, ...], list[Event]] = {}
+    if not question.by:
+        groups[()] = []
+    for event in events:
+        if is_asked_for(question, event):
+            for keys in product(*(keys_of(event, by, question.time_zone) for by in question.by)):
+                groups.setdefault(keys, []).append(event)
+    rows = [keys + tuple(measured(metric, group) for metric in question.metrics) for keys, group in groups.items()]
+    rows = ordered(rows, [*question.order, *(Ranking(column) for column in range(len(question.by)))])
+    shown = rows[: question.limit] if question.limit else rows
+    columns = tuple(tuple(row[column] for row in shown) for column in range(len(question.by) + len(question.metrics)))
+    return Table(
+        keys=columns[: len(question.by)],  # type: ignore[arg-type]  # keys come first in a row
+        values=columns[len(question.by) :],  # type: ignore[arg-type]
+        rows=len(shown),
+        more=len(shown) < len(rows),
+    )
+
+
+def ordered(rows: Sequence[tuple[Any, ...]], ranking: Sequence[Ranking]) -> list[tuple[Any, ...]]:
+    """The rows by the first part of the ranking, equal ones by the second, and so on; None last in both directions."""
+    result = list(rows)
+    # Sorting keeps the order of equals, also of descending ones: so the part that decides first sorts last.
+    for part in reversed(ranking):
+        present = [row for row in result if row[part.column] is not None]
+        absent = [row for row in result if row[part.column] is None]
+        result = sorted(present, key=itemgetter(part.column), reverse=part.descending) + absent
+    return result
+
+
+# Which events
+
+
+def is_asked_for(question: Question, event: Event) -> bool:
+    """Whether the event lies in the time range of the question and matches its filter."""
+    return (
+        (question.start_ms is None or event.timestamp_ms >= question.start_ms)
+        and (question.end_ms is None or event.timestamp_ms < question.end_ms)
+        and holds(question.where, event)
+    )
+
+
+def holds(predicate: Predicate, event: Event) -> bool:
+    """Whether the predicate is true of the event."""
+    match predicate:
+        case OneOf(field, texts):
+            return any(value in texts for value in values_of(event, field))
+        case StartsWith(field, prefixes):
+            return any(value.startswith(prefix) for value in values_of(event, field) for prefix in prefixes)
+        case Present(field):
+            nothing = [""] if field.kind in (FieldKind.USER, FieldKind.SESSION) else []
+            return values_of(event, field) != nothing
+        case AllOf(parts):
+            return all(holds(part, event) for part in parts)
+        case AnyOf(parts):
+            return any(holds(part, event) for part in parts)
+        case Not(part):
+            return not holds(part, event)
+
+
+# Which groups
+
+
+def keys_of(event: Event, by: GroupBy, time_zone: str) -> Sequence[Key]:
+    """All keys that the event has in one dimension: at least one, None if it has no value."""
+    if isinstance(by, Bucket):
+        return [bucket_of(event.timestamp_ms, by.unit, zone_of(time_zone))]
+    return values_of(event, by) or [None]
+
+
+def values_of(event: Event, field: Field) -> list[str]:
+    """The values of a field: several of tags, none of what is absent."""
+    match field.kind:
+        case FieldKind.TYPE:
+            return [event.type]
+        case FieldKind.SOURCE:
+            return [event.source]
+        case FieldKind.USER:
+            return [event.user_id]
+        case FieldKind.SESSION:
+            return [event.session_id]
+        case FieldKind.TAG:
+            return list(event.tags)
+        case FieldKind.METADATA:
+            return _texts(_metadata(event).get(field.key))
+
+
+# What to compute
+
+
+def measured(metric: Metric, group: Sequence[Event]) -> Value:
+    """One metric over the events of one group."""
+    if metric.kind is MetricKind.EVENTS:
+        return len(group)
+    if metric.kind is MetricKind.USERS:
+        return len({event.user_id for event in group if event.user_id})
+    numbers = sorted(number for event in group for number in _numbers(_metadata(event).get(metric.key)))
+    return computed(metric.kind, numbers) if numbers else None
+
+
+def computed(kind: MetricKind, numbers: Sequence[float]) -> float:
+    """A metric of numbers: at least one, rising."""
+    share = kind.percentile
+    if share is not None:
+        return percentile(numbers, share)
+    if kind is MetricKind.MIN:
+        return numbers[0]
+    if kind is MetricKind.MAX:
+        return numbers[-1]
+    total = sum(map(Fraction, numbers), Fraction())
+    return _double(total / len(numbers) if kind is MetricKind.AVG else total)
+
+
+def percentile(numbers: Sequence[float], share: float) -> float:
+    """The number at `share` of the way from the first (0) to the last (1), between two of them interpolated."""
+    place = share * (len(numbers) - 1)
+    below = numbers[math.floor(place)]
+    above = numbers[math.ceil(place)]
+    return below + (above - below) * (place - math.floor(place))
+
+
+def _double(exact: Fraction) -> float:
+    """The nearest double; infinite beyond them."""
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.copysign(math.inf, exact)
+
+
+# Metadata
+
+
+class _Number(str):
+    """A JSON number, as the text that was sent."""
+
+    __slots__ = ()
+
+
+def _first_of_each_key(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(reversed(pairs))
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_first_of_each_key, parse_int=_Number, parse_float=_Number)
+
+
+def _metadata(event: Event) -> dict[str, Any]:
+    """The top-level keys of the metadata with their values: texts, _Number, bool, None, and whatever is nested."""
+    value: dict[str, Any] = _DECODER.decode(event.metadata) if event.metadata else {}
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    """The value as a filter and a dimension see it."""
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    return [str(value)] if isinstance(value, str) else []
+
+
+def _numbers(value: Any) -> list[float]:
+    """The value as a metric sees it."""
+    number = float(value) if isinstance(value, _Number) else math.inf
+    return [number] if math.isfinite(number) else []
