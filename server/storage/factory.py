@@ -26,7 +26,7 @@ def open_store(engine: str, config: Config) -> Store:
     if engine == "sqlite":
         from server.storage.sqlite.store import SqliteStore
 
-        return SqliteStore(Path(config.data), config.storage, months_max=config.limits.months_max)
+        return SqliteStore(Path(config.data), config.storage, config.query, months_max=config.limits.months_max)
     raise ConfigurationError(
         "ENGINE_UNKNOWN", f"there is no storage engine {engine!r}", hint=f"known are {', '.join(ENGINES)}"
     )

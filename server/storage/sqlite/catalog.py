@@ -174,6 +174,37 @@ class Catalog:
         return _Owned(self._connection, self._fence)
 
 
+class CatalogReader:
+    """The dictionary of users as one reader sees it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES)
+
+    def user_key(self, name: str) -> int | None:
+        """The key of a user that the catalog knows."""
+        with sqlite.translated(self._path):
+            key: int | None = self._connection.execute("SELECT key FROM users WHERE name = ?", (name,)).get
+            return key
+
+    def user_names(self, keys: Iterable[int]) -> dict[int, str]:
+        """The names of those users that the catalog knows."""
+        wanted = list(keys)
+        found: dict[int, str] = {}
+        with sqlite.translated(self._path):
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                marks = ",".join("?" * len(part))
+                sql = f"SELECT key, name FROM users WHERE key IN ({marks})"
+                found.update(sqlite.fetch(self._connection, sql, part))
+        return found
+
+    def close(self) -> None:
+        """Closes the file."""
+        with sqlite.translated(self._path):
+            self._connection.close()
+
+
 class _Owned:
     """A transaction that commits only while we are the last opener: a process that lost its directory cannot write."""
 

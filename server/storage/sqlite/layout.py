@@ -1,6 +1,6 @@
 """Where files lie in the data directory, and how directories are made durable.
 
-    DATA/LOCK  DATA/catalog.db  DATA/months/2025-11/g0001/events.db
+    DATA/LOCK  DATA/catalog.db  DATA/months/2025-11/g0001/events.db  .../index-0001.db
 
 A generation is the n-th file that a month lives in. A path is never used twice: WAL frames are not tied to an inode, so
 a new file under the name of one whose `-wal` is still alive would be read back as the old rows.
@@ -20,6 +20,7 @@ from server.errors import Precondition
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _GENERATION = re.compile(r"g(\d{4,})")
+_INDEX = re.compile(r"index-(\d{4,})\.db")
 _DRAFT = ".draft"
 
 
@@ -44,6 +45,21 @@ class Layout:
     def events(self, month: Month, generation: int) -> Path:
         """The file with the truth of one generation of a month."""
         return self.generation(month, generation) / "events.db"
+
+    def index(self, month: Month, generation: int, number: int) -> Path:
+        """The n-th file with derived data of one generation of a month."""
+        return self.generation(month, generation) / f"index-{number:04d}.db"
+
+    def index_numbers(self, month: Month, generation: int) -> list[int]:
+        """The numbers of all indexes of a generation of which any file is left, rising."""
+        found = (_INDEX.match(path.name) for path in self.generation(month, generation).glob("index-*"))
+        return sorted({int(match[1]) for match in found if match})
+
+    def remove_index(self, month: Month, generation: int, number: int) -> None:
+        """Removes an index with its log. Derived data: nothing has to be durable about it."""
+        path = self.index(month, generation, number)
+        for name in (f"{path.name}-wal", f"{path.name}-shm", path.name):
+            path.with_name(name).unlink(missing_ok=True)
 
     def draft(self, month: Month, generation: int) -> Path:
         """An empty directory to build a generation in; `publish` gives it its name. Left-overs are removed."""

@@ -171,10 +171,56 @@ class MonthFile:
         self._types = {key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM types")}
         self._sources = {key for (key,) in sqlite.fetch(self._connection, "SELECT key FROM sources")}
 
-    def last_position(self) -> int:
-        """The highest position stored in this month; 0 without events."""
+    # Removals
+
+    def remove(self, positions: Sequence[int]) -> int:
+        """Erases the events at these positions, in the transaction under way; how many there were.
+
+        Notes them under the next generation of removals, which indexes apply and `purge` then forgets.
+        """
         with sqlite.translated(self.path):
-            return self._connection.execute(f"SELECT max(position) FROM {self._events}").get or 0
+            self._connection.execute(schema.REMOVED)
+            generation = self._about("removals") + 1
+            last = self.last_position()
+            found = 0
+            for start in range(0, len(positions), 500):
+                part = positions[start : start + 500]
+                marks = ",".join("?" * len(part))
+                gone = sqlite.fetch(
+                    self._connection,
+                    f"DELETE FROM {self._events} WHERE position IN ({marks}) RETURNING position",
+                    part,
+                )
+                self._connection.execute(f"DELETE FROM {self._changes} WHERE position IN ({marks})", part)
+                self._connection.executemany(
+                    "INSERT INTO removed VALUES (?, ?)", [(generation, position) for (position,) in gone]
+                )
+                found += len(gone)
+            if found:
+                self._note("removals", generation)
+                self._note("last_position", last)
+            return found
+
+    def purge(self, generation: int) -> None:
+        """Forgets the removals up to a generation: every index has applied them."""
+        with sqlite.translated(self.path):
+            if self._about("removals_purged") < generation:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM removed WHERE generation <= ?", (generation,))
+                self._note("removals_purged", generation)
+                self._connection.execute("COMMIT")
+
+    def _about(self, key: str) -> int:
+        return self._connection.execute("SELECT value FROM about WHERE key = ?", (key,)).get or 0
+
+    def _note(self, key: str, value: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value))
+
+    def last_position(self) -> int:
+        """The highest position ever stored in this month; 0 without events."""
+        with sqlite.translated(self.path):
+            last = self._connection.execute(f"SELECT max(position) FROM {self._events}").get or 0
+            return max(last, self._about("last_position"))
 
     # Upkeep
 

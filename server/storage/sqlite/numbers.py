@@ -78,6 +78,10 @@ class UserKeys:
             self._learn(set(names))
             return list(map(self._cache.__getitem__, names))
 
+    def known(self, name: str) -> int | None:
+        """From any thread: the key of a name, if it was seen lately. What is not here is in the catalog."""
+        return self._cache.get(name)
+
     def _learn(self, names: set[str]) -> None:
         missing = {name for name in names if name not in self._cache}
         if len(self._cache) + len(missing) > CACHED_USERS_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -15,6 +16,14 @@ _DICTIONARIES = {Dimension.TYPE: "types", Dimension.SOURCE: "sources", Dimension
 _KEY_COLUMNS = {Dimension.TYPE: "type", Dimension.SOURCE: "source", Dimension.USER: "user"}
 
 Bindings: TypeAlias = "list[apsw.SQLiteValue]"
+
+
+_EVENT = (
+    "SELECT e.position, e.id, t.name, u.name, s.name, e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, "
+    "e.description, e.tags, e.metadata, c.* FROM {events} e JOIN types t ON t.key = e.type "
+    "JOIN users u ON u.key = e.user JOIN sources s ON s.key = e.source "
+    "LEFT JOIN {changes} c ON c.position = e.position "
+)
 
 
 def page(
@@ -32,20 +41,55 @@ def page(
     elif after is not None:
         conditions.append(f"position {beyond} ?")
         bindings.append(after.position)
-    direction = "DESC" if order.descending else "ASC"
-    keys = ("timestamp_ms", "position") if order.by_time else ("position",)
-    inner = ", ".join(f"{key} {direction}" for key in keys)
-    outer = ", ".join(f"e.{key} {direction}" for key in keys)
+    inner = _ordered("", order)
     events = events_table(month)
     sql = (
-        "SELECT e.position, e.id, t.name, u.name, s.name, e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, "
-        "e.description, e.tags, e.metadata, c.* "
-        f"FROM {events} e JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user "
-        f"JOIN sources s ON s.key = e.source LEFT JOIN {changes_table(month)} c ON c.position = e.position "
-        f"WHERE e.position IN (SELECT position FROM {events} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {inner} LIMIT ?) ORDER BY {outer}"
+        _EVENT.format(events=events, changes=changes_table(month))
+        + f"WHERE e.position IN (SELECT position FROM {events} WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {inner} LIMIT ?) ORDER BY {_ordered('e.', order)}"
     )
     return sql, [*bindings, limit]
+
+
+def events_at(month: Month, positions: Sequence[int], where: EventFilter, order: Order) -> tuple[str, Bindings]:
+    """Those of the events at some positions that match, as `page` gives them."""
+    conditions, bindings = _conditions(where, max(positions, default=0))
+    sql = (
+        _EVENT.format(events=events_table(month), changes=changes_table(month))
+        + f"WHERE e.position IN ({_marks(positions)}) AND e.position IN (SELECT position FROM {events_table(month)} "
+        f"WHERE position IN ({_marks(positions)}) AND {' AND '.join(conditions)}) ORDER BY {_ordered('e.', order)}"
+    )
+    return sql, [*positions, *positions, *bindings]
+
+
+def _ordered(prefix: str, order: Order) -> str:
+    direction = "DESC" if order.descending else "ASC"
+    keys = ("timestamp_ms", "position") if order.by_time else ("position",)
+    return ", ".join(f"{prefix}{key} {direction}" for key in keys)
+
+
+def metadata_value(key: str, metadata: str = "metadata") -> tuple[str, Bindings]:
+    """An expression for the value of a metadata key (server.question.FieldKind says what that is); NULL if absent.
+
+    Only to be evaluated where `metadata` is not ''.
+    """
+    # SQLite reads what is between the quotes of a path as the text of a JSON string.
+    path = "$." + json.dumps(key, ensure_ascii=False)
+    text = (
+        f"CASE json_type({metadata}, ?) WHEN 'text' THEN {metadata} ->> ? WHEN 'integer' THEN {metadata} -> ? "
+        f"WHEN 'real' THEN {metadata} -> ? WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' END"
+    )
+    return text, [path] * 4
+
+
+def metadata_number(key: str) -> tuple[str, Bindings]:
+    """An expression for the number at a metadata key, as a double; NULL if there is none."""
+    path = "$." + json.dumps(key, ensure_ascii=False)
+    number = (
+        "CASE WHEN metadata <> '' AND json_type(metadata, ?) IN ('integer', 'real') "
+        "THEN CAST(metadata ->> ? AS REAL) END"
+    )
+    return number, [path] * 2
 
 
 def extent(month: Month) -> tuple[str, Bindings]:

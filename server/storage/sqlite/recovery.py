@@ -31,6 +31,15 @@ class Recovered:
     damaged: dict[Month, TrackdError] = field(default_factory=dict)
     sources: set[str] = field(default_factory=set)
     """Those that stored events."""
+    erased: set[Month] = field(default_factory=set)
+    """Months of which events were removed."""
+
+    def learn(self, month: Month, survey: _Survey) -> None:
+        """Takes over what a month says."""
+        self.head = max(self.head, survey.last_position)
+        if survey.erased:
+            self.erased.add(month)
+        self.sources.update(name for _key, name in survey.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class _Survey:
 
     rows: bool
     last_position: int
+    erased: bool
     users: list[tuple[int, str]]
     types: list[tuple[int, str]]
     sources: list[tuple[int, str]]
@@ -68,13 +78,12 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
             result.damaged[month] = problem
             result.months[month] = MonthInfo(month, generation, MonthState.DAMAGED)
             continue
-        result.head = max(result.head, survey.last_position)
+        result.learn(month, survey)
         users.adopt(survey.users)
         for key, name in survey.types:
             if key not in types:
                 types[key] = EventType(name, "", month.start_ms, declared=False)
                 catalog.put_type(key, types[key])
-        result.sources.update(name for _key, name in survey.sources)
         for key, name in survey.sources:
             if key not in sources:
                 sources[key] = name
@@ -131,10 +140,13 @@ def _survey(layout: Layout, month: Month, generation: int, *, users_from: int) -
     try:
         with sqlite.translated(path):
             schema.read_about(connection, path)
-            last = connection.execute(f"SELECT max(position) FROM {schema.events_table(month)}").get
+            last = connection.execute(f"SELECT max(position) FROM {schema.events_table(month)}").get or 0
+            # Of events that were erased since: their positions are not given again.
+            erased = connection.execute("SELECT value FROM about WHERE key = 'last_position'").get or 0
             return _Survey(
-                last is not None,
-                last or 0,
+                bool(last or erased),
+                max(last, erased),
+                bool(erased),
                 sqlite.fetch(connection, "SELECT key, name FROM users WHERE key >= ?", (users_from,)),
                 sqlite.fetch(connection, "SELECT key, name FROM types"),
                 sqlite.fetch(connection, "SELECT key, name FROM sources"),

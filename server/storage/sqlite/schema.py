@@ -40,6 +40,16 @@ CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT
 CREATE TABLE users (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 """
 
+REMOVED = """
+-- Erased events that an index may still have; about.removals is the last generation, about.removals_purged the last one
+-- that every index has applied.
+CREATE TABLE IF NOT EXISTS removed (
+  generation INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  PRIMARY KEY (generation, position)
+) STRICT, WITHOUT ROWID
+"""
+
 EVENT_COLUMNS = (
     "position",
     "id",

@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,9 +18,13 @@ from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, M
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
-from server.storage.sqlite.catalog import Catalog
+from server.storage.sqlite.answers.files import Files
+from server.storage.sqlite.answers.names import Names
+from server.storage.sqlite.catalog import Catalog, CatalogReader
 from server.storage.sqlite.check import check_directory
 from server.storage.sqlite.checkpointer import Checkpointer
+from server.storage.sqlite.group import Answer, added, insert, rows_by_month
+from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import DirectoryLock, Layout, sync_directory
 from server.storage.sqlite.month_file import Keys, MonthFile, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
@@ -34,27 +37,6 @@ IDLE_MONTH_S = 30.0
 """A month that took no event for so long is checkpointed and closed."""
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What is known so far about one batch of the group under way."""
-
-    base: int
-    size: int
-    items: list[Item] = field(default_factory=list)
-
-    def finish(self) -> Appended:
-        self.items.sort(key=lambda item: item.index)
-        accepted = self.size - len(self.items)
-        if not accepted:
-            return Appended(0, None, None, tuple(self.items))
-        if not self.items:
-            return Appended(accepted, self.base, self.base + self.size - 1)
-        taken = {item.index for item in self.items}
-        first = next(row for row in range(self.size) if row not in taken)
-        last = next(row for row in reversed(range(self.size)) if row not in taken)
-        return Appended(accepted, self.base + first, self.base + last, tuple(self.items))
-
-
 class SqliteStore(Store):
     """Keeps events under one directory, which it holds locked until it is closed."""
 
@@ -62,10 +44,12 @@ class SqliteStore(Store):
         self,
         root: Path,
         settings: config.Storage,
+        questions: config.Query | None = None,
         *,
         months_max: int,
     ) -> None:
         self._settings = settings
+        self._questions = questions or config.Query()
         self._months_max = months_max
         self._layout = Layout(root)
         self._lock = _take_possession(self._layout)
@@ -90,6 +74,16 @@ class SqliteStore(Store):
         self._types = self._catalog.types()
         self._type_keys = {entry.name: key for key, entry in self._types.items()}
         self._sources = {name: key for key, name in self._catalog.sources().items()}
+        self._derived = Derived(
+            self._layout,
+            settings,
+            self._catalog.store_id,
+            found.head,
+            lambda: self._months,
+            lambda: self._damaged,
+            self._types.copy,
+            found.erased,
+        )
 
     # What anybody may ask
 
@@ -108,8 +102,20 @@ class SqliteStore(Store):
 
     def reader(self) -> Reader:
         cache = self._settings.page_cache_bytes // self._settings.open_months_max
+        # A month's truth and its index.
+        open_max = 2 * self._settings.open_months_max
+        files = Files(self._layout, self._derived.indexes, open_max=open_max, cache_bytes=cache)
+        catalog = CatalogReader(self._layout.catalog)
+        names = Names(files, self._users, catalog, self._types.copy, self._sources.copy)
         return SqliteReader(
-            self._layout, self.months, self._damaged, open_max=self._settings.open_months_max, cache_bytes=cache
+            files,
+            names,
+            catalog,
+            self._derived,
+            self.months,
+            self._damaged,
+            rows_max=self._questions.rows_max,
+            groups_max=self._questions.groups_max,
         )
 
     @property
@@ -128,6 +134,7 @@ class SqliteStore(Store):
     def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
         if self.disk_free_bytes < self._settings.disk_free_bytes_min:
             raise sqlite.disk_full()
+        self._derived.make_room(sum(map(len, batches)))
         try:
             try:
                 return self._append_group(batches)
@@ -150,32 +157,41 @@ class SqliteStore(Store):
 
     def _append_group(self, batches: Sequence[Batch]) -> list[Appended]:
         answers = []
+        keyed: list[Keys] = []
         parts: dict[Month, list[Slice]] = {}
         # All names of the group at once: a lookup for each of many small batches would cost more than their rows.
         users = iter(self._users.keys([name for batch in batches for name in batch.user_ids]))
         for number, batch in enumerate(batches):
-            answer = _Answer(self._positions.take(len(batch)), len(batch))
+            answer = Answer(self._positions.take(len(batch)), len(batch))
             answers.append(answer)
             if len(batch):
                 keys = self._keys(batch, list(islice(users, len(batch))))
-                for month, rows in _rows_by_month(batch).items():
+                keyed.append(keys)
+                for month, rows in rows_by_month(batch).items():
                     part = Slice(number, batch, keys, answer.base, rows)
                     if self._has_home(month, part, answer):
                         parts.setdefault(month, []).append(part)
         months = list(parts)
-        for first in range(0, len(months), self._settings.open_months_max):
-            self._write(
-                {month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers
-            )
+        try:
+            for first in range(0, len(months), self._settings.open_months_max):
+                self._write(
+                    {month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers
+                )
+        except BaseException:
+            self._derived.give_up(self._head, months)
+            raise
         results = [answer.finish() for answer in answers]
-        self._head = max([self._head, *(result.last_position or 0 for result in results)])
+        head = max([self._head, *(result.last_position or 0 for result in results)])
+        # First what readers will find, then the head that they are told to cut at.
+        self._derived.add(added(batches, keyed, answers), head)
+        self._head = head
         self._stored_sources |= {
             batch.source for batch, result in zip(batches, results, strict=True) if result.accepted
         }
         self._users.flush_if_due()
         return results
 
-    def _write(self, parts: Mapping[Month, Sequence[Slice]], answers: Sequence[_Answer]) -> None:
+    def _write(self, parts: Mapping[Month, Sequence[Slice]], answers: Sequence[Answer]) -> None:
         """Inserts into every month, then commits one after the other.
 
         What can be refused is refused before the first commit: then nothing is stored. If a commit itself fails, the
@@ -186,7 +202,7 @@ class SqliteStore(Store):
         try:
             for month, slices in parts.items():
                 files[month].begin()
-                _insert(files[month], slices, answers)
+                insert(files[month], slices, answers)
             for file in files.values():
                 file.commit()
         except BaseException:
@@ -225,11 +241,25 @@ class SqliteStore(Store):
         self._type_keys[entry.name] = key
 
     def remove(self, month: Month, positions: Sequence[int]) -> int:
-        raise NotImplementedError
+        if month not in self._months:
+            return 0
+        file = self._file(month, keep=())
+        try:
+            with self._derived.removing(month):
+                file.begin()
+                found = file.remove(positions)
+                file.commit()
+                if found:
+                    self._derived.removed(month, positions)
+        except BaseException:
+            with suppress(TrackdError):
+                file.rollback()
+            raise
+        return found
 
     # Months
 
-    def _has_home(self, month: Month, part: Slice, answer: _Answer) -> bool:
+    def _has_home(self, month: Month, part: Slice, answer: Answer) -> bool:
         """Whether there is a month to write to; if not, says so for each of its events."""
         if month in self._damaged:
             reason, message = (
@@ -286,7 +316,17 @@ class SqliteStore(Store):
 
     # Upkeep
 
+    @property
+    def tail_events(self) -> int:
+        return len(self._derived.tail)
+
+    def settle(self, timeout_s: float = 60.0) -> bool:
+        """Waits until derived data covers everything; False if that takes longer. For tests and benchmarks."""
+        return self._derived.settle(timeout_s)
+
     def maintain(self, *, idle: bool) -> None:
+        for month, generation in self._derived.applied_removals().items():
+            self._file(month, keep=()).purge(generation)
         while len(self._open) > self._settings.open_months_max:
             self._close_month(next(iter(self._open)))
         longest = max((file for file, _used in self._open.values()), key=lambda file: file.wal_pages, default=None)
@@ -309,6 +349,7 @@ class SqliteStore(Store):
         if self._closed:
             return
         self._closed = True
+        self._derived.close()
         self._checkpointer.close()
         try:
             if not self._failed:
@@ -348,50 +389,3 @@ def _take_possession(layout: Layout) -> DirectoryLock:
             raise ConfigurationError(
                 "DATA_UNUSABLE", f"{layout.root} cannot be used: {error}", hint="choose another directory with --data"
             ) from error
-
-
-def _insert(file: MonthFile, slices: Sequence[Slice], answers: Sequence[_Answer]) -> None:
-    """Inserts one month's slices in their order; atomic ones each by itself, the others together."""
-    run: list[Slice] = []
-    for part in slices:
-        if part.batch.atomic:
-            _note(answers, file.append(run))
-            run = []
-            _note_atomic(answers[part.number], part, file.append_atomic(part))
-        else:
-            run.append(part)
-    _note(answers, file.append(run))
-
-
-def _rows_by_month(batch: Batch) -> dict[Month, Sequence[int] | None]:
-    """The months of a batch, each with its rows; None where one month has all of them, as nearly always."""
-    first = Month.of(min(batch.timestamps_ms))
-    if max(batch.timestamps_ms) < first.end_ms:
-        return {first: None}
-    rows: dict[Month, list[int]] = {}
-    for row, timestamp_ms in enumerate(batch.timestamps_ms):
-        rows.setdefault(Month.of(timestamp_ms), []).append(row)
-    return dict(rows)
-
-
-def _note(answers: Sequence[_Answer], found: dict[int, list[Item]]) -> None:
-    for number, items in found.items():
-        answers[number].items += items
-
-
-def _without_own_position(item: Item, base: int) -> Item:
-    """A conflict with an event of the same aborted batch names no position: that event is not stored either."""
-    return replace(item, existing_position=None) if (item.existing_position or 0) >= base else item
-
-
-def _note_atomic(answer: _Answer, part: Slice, items: Sequence[Item]) -> None:
-    """An atomic batch with a conflict stores nothing: what was not at fault itself is rejected along with it."""
-    faults = {item.index: _without_own_position(item, part.base) for item in items if item.outcome is Outcome.REJECTED}
-    if not faults:
-        answer.items += items
-        return
-    message = "nothing of this atomic batch was stored because other events of it were rejected"
-    answer.items += [
-        faults.get(row) or Item(row, Outcome.REJECTED, "ATOMIC_ABORTED", message, retryable=True)
-        for row in part.row_numbers()
-    ]

@@ -1,0 +1,1 @@
+"""Questions to the embedded engine: cut, planned per month, answered from rollups, index, tail or truth, combined."""

@@ -1,0 +1,280 @@
+"""Aggregate questions: planned per month, from the cheapest place that can tell exactly, and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from server.errors import Exhausted
+from server.model import MonthInfo
+from server.question import (
+    Answer,
+    Bucket,
+    Field,
+    FieldKind,
+    MetricKind,
+    Question,
+    Read,
+    Table,
+)
+from server.storage.sqlite.answers.cells import Span, from_cells
+from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
+from server.storage.sqlite.answers.files import Files, IndexUnusable
+from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
+from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, index_columns
+from server.storage.sqlite.answers.names import Names
+from server.storage.sqlite.answers.scanned import POSITIONS_MAX, Wanted, scanned_columns
+from server.storage.sqlite.answers.selection import KEYED, Columns, Matcher, fields_of
+from server.storage.sqlite.answers.table import Texts, table_of
+from server.storage.sqlite.answers.truth_rows import gap_rows
+from server.storage.sqlite.index.derived import Derived
+from server.storage.sqlite.index.rows import Keys, Positions
+from server.storage.sqlite.zone_offsets import offsets_of
+from server.time_buckets import DAY_MS, zone_of
+
+ATTEMPTS = 3
+"""An index that turns out to be damaged is left out the next time; two at once are bad luck, three a pattern."""
+
+
+class Aggregates:
+    """Answers aggregate questions for one reader."""
+
+    def __init__(self, files: Files, derived: Derived, names: Names, *, rows_max: int, groups_max: int) -> None:
+        self._files = files
+        self._derived = derived
+        self._names = names
+        self._rows_max = rows_max
+        self._groups_max = groups_max
+
+    def answer(self, questions: Sequence[Question], months: Sequence[MonthInfo]) -> Answer:
+        """All tables at one cut; `months` are those that any question touches."""
+        for _attempt in range(ATTEMPTS):
+            try:
+                cut = take_cut(self._files, self._derived, months)
+                read = Read(months=len(months))
+                return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
+            except IndexUnusable:
+                continue
+        cut = take_cut(self._files, self._derived, months)
+        read = Read(months=len(months))
+        return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
+
+    def _table(self, question: Question, cut: Cut, read: Read) -> Table:
+        return _OneQuestion(self, question, cut, read).table()
+
+    def limit_rows(self, read: Read) -> None:
+        """Raises Exhausted(QUESTION_TOO_LARGE) once a question has looked at too many rows."""
+        self._files.unless_stopped()
+        if read.indexed + read.rows > self._rows_max:
+            raise Exhausted(
+                "QUESTION_TOO_LARGE",
+                f"the question would look at more than {self._rows_max:,} rows",
+                hint="ask for a shorter time range or fewer types, or raise query.rows_max",
+            )
+
+    def limit_groups(self, groups: int) -> None:
+        """Raises Exhausted(QUESTION_TOO_LARGE) for too many groups."""
+        if groups > self._groups_max:
+            raise Exhausted(
+                "QUESTION_TOO_LARGE",
+                f"the question makes {groups:,} groups; at most {self._groups_max:,} are allowed",
+                hint="use fewer or coarser dimensions or a filter, or raise query.groups_max",
+            )
+
+    @property
+    def files(self) -> Files:
+        """Where rows come from."""
+        return self._files
+
+    @property
+    def names(self) -> Names:
+        """What keys mean."""
+        return self._names
+
+
+class _OneQuestion:
+    """One question on its way through the months of a cut."""
+
+    def __init__(self, engine: Aggregates, question: Question, cut: Cut, read: Read) -> None:
+        self._engine = engine
+        self._question = question
+        self._cut = cut
+        self._read = read
+        self._months = [month for month in cut.months if _touches(question, month.info)]
+        self._infos = [month.info for month in self._months]
+        self._matcher = Matcher(question.where, engine.names, self._infos)
+        self._zone = zone_of(question.time_zone)
+        self._people = any(metric.kind is MetricKind.USERS for metric in question.metrics)
+        by_fields = {entry for entry in question.by if isinstance(entry, Field)}
+        fields = fields_of(question.where) | by_fields
+        self._texts: dict[Field, dict[str | None, int]] = {entry: {} for entry in by_fields if entry.kind not in KEYED}
+        numbers = tuple(dict.fromkeys(metric.key for metric in question.metrics if metric.kind.of_numbers))
+        texts = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
+        self._needs = Needs(
+            frozenset(entry.kind for entry in fields) | ({FieldKind.USER} if self._people else set()),
+            any(isinstance(entry, Bucket) for entry in question.by),
+            position=False,
+        )
+        self._wanted = Wanted(texts, TAGS in fields, numbers) if texts or numbers else None
+
+    def table(self) -> Table:
+        """The answer."""
+        parts: list[Part] = []
+        for month in self._months:
+            parts += self._of_month(month)
+        if self._wanted is None:
+            parts += self._of_tail()
+        combined = combine(parts, len(self._question.by), self._question.metrics)
+        self._engine.limit_groups(len(combined))
+        texts: dict[Field, Texts] = {entry: list(codes) for entry, codes in self._texts.items()}
+        return table_of(self._question, combined, self._engine.names, self._infos, texts)
+
+    # Places
+
+    def _of_month(self, month: MonthCut) -> Iterator[Part]:
+        """What the index and the truth have of a month; the tail has all months together."""
+        bounds = month.info.month
+        span = Span.of(self._question, bounds.start_ms, bounds.end_ms)
+        if self._wanted is not None:
+            among = self._narrow(month, span)
+            head = self._cut.head
+            for columns in scanned_columns(self._engine.files, month, head, self._matcher, span, self._wanted, among):
+                self._read.rows += columns.count
+                self._engine.limit_rows(self._read)
+                yield self._part(columns)
+            return
+        yield from self._indexed(month, span)
+        for rows, tags in gap_rows(self._engine.files, month):
+            self._read.rows += len(rows)
+            self._engine.limit_rows(self._read)
+            yield self._part(self._within(columns_of(rows, tags)))
+
+    def _indexed(self, month: MonthCut, span: Span) -> list[Part]:
+        if month.index is None:
+            return []
+        with self._engine.files.index_reading(month.info, month.index):
+            cells = from_cells(self._engine.files, month, self._question, self._matcher, self._read)
+            if cells is not None:
+                return cells
+            parts = []
+            for columns, _positions in index_columns(self._engine.files, month, self._matcher, span, self._needs):
+                self._read.indexed += columns.count
+                self._engine.limit_rows(self._read)
+                parts.append(self._part(columns))
+            return parts
+
+    def _of_tail(self) -> Iterator[Part]:
+        view = self._cut.tail
+        if not len(view):
+            return
+        rows = view.rows({month.info.month: month.tail_from for month in self._months})
+        removed = [month.removed for month in self._months if len(month.removed)]
+        if removed:
+            rows = rows.take(~np.isin(rows.position, np.concatenate(removed)))
+        if len(rows):
+            self._read.tail += len(rows)
+            yield self._part(self._within(columns_of(rows, list(view.tags(rows.position)) if self._needs.tags else ())))
+
+    def _narrow(self, month: MonthCut, span: Span) -> Positions | None:
+        """The positions of a few users' events, so that not all of the month has to be read; None if all has."""
+        users = self._matcher.required(FieldKind.USER)
+        if users is None or month.index is None:
+            return None
+        needs = Needs(frozenset({FieldKind.USER}), time=False, position=True)
+        found: list[Positions] = []
+        with self._engine.files.index_reading(month.info, month.index):
+            for columns, positions in index_columns(self._engine.files, month, self._matcher, span, needs):
+                mine = np.isin(columns.keys[FieldKind.USER], users)
+                if positions is not None:
+                    found.append(positions[mine])
+                if sum(map(len, found)) > POSITIONS_MAX:
+                    return None
+        for rows, _tags in gap_rows(self._engine.files, month):
+            found.append(rows.position[np.isin(rows.user, users)])
+        tail = self._cut.tail.rows({month.info.month: month.tail_from})
+        found.append(tail.position[np.isin(tail.user, users)])
+        among = np.unique(np.concatenate(found))
+        return None if len(among) > POSITIONS_MAX else among
+
+    # Rows to groups
+
+    def _within(self, columns: Columns) -> Columns:
+        """Only the rows in the time range."""
+        times = columns.timestamp_ms
+        if times is None:
+            return columns
+        kept = np.ones(columns.count, np.bool_)
+        if self._question.start_ms is not None:
+            kept &= times >= self._question.start_ms
+        if self._question.end_ms is not None:
+            kept &= times < self._question.end_ms
+        return columns if kept.all() else columns.take(kept)
+
+    def _part(self, columns: Columns) -> Part:
+        if not self._matcher.trivial:
+            mask = self._matcher.mask(columns)
+            if not mask.all():
+                columns = columns.take(mask)
+        chosen: Ints | None = None
+        if TAGS in self._question.by:
+            chosen, codes = self._tag_codes(columns)
+        keys: list[Ints | Keys] = []
+        for entry in self._question.by:
+            column: Ints | Keys
+            if isinstance(entry, Bucket):
+                column = self._buckets(columns.timestamp_ms, entry)
+            elif entry.kind in KEYED:
+                column = columns.keys[entry.kind]
+            elif entry.kind is FieldKind.TAG:
+                keys.append(codes)
+                continue
+            else:
+                column = self._text_codes(entry, columns)
+            keys.append(column if chosen is None else column[chosen])
+        users = columns.keys[FieldKind.USER] if self._people else None
+        numbers = columns.numbers
+        if chosen is not None:
+            users = None if users is None else users[chosen]
+            numbers = {key: _spread(held, chosen, columns.count) for key, held in numbers.items()}
+        return group_rows(keys, columns.count if chosen is None else len(chosen), users, numbers)
+
+    def _tag_codes(self, columns: Columns) -> tuple[Ints, Ints]:
+        """Each row once for each of its tags, or once without: which row, and the code of the tag."""
+        several = columns.several[TAGS]
+        known = self._texts[TAGS]
+        mapping = np.array([known.setdefault(value, len(known)) for value in several.values], np.int64)
+        untagged = np.ones(columns.count, np.bool_)
+        untagged[several.row] = False
+        without = np.flatnonzero(untagged)
+        none = known.setdefault(None, len(known)) if len(without) else 0
+        tagged = mapping[several.codes] if len(several.row) else np.zeros(0, np.int64)
+        return np.concatenate((several.row, without)), np.concatenate((tagged, np.full(len(without), none, np.int64)))
+
+    def _text_codes(self, entry: Field, columns: Columns) -> Ints:
+        coded = columns.texts[entry]
+        known = self._texts[entry]
+        mapping = np.array([known.setdefault(value, len(known)) for value in coded.values], np.int64)
+        return mapping[coded.codes] if columns.count else np.zeros(0, np.int64)
+
+    def _buckets(self, times: Ints | None, entry: Bucket) -> Ints:
+        if times is None or not len(times):
+            return np.zeros(0, np.int64)
+        low = int(times.min()) // DAY_MS * DAY_MS
+        high = int(times.max()) // DAY_MS * DAY_MS + DAY_MS
+        return offsets_of(self._zone, low, high).buckets(times, entry.unit)
+
+
+def _spread(held: tuple[Ints, Floats], chosen: Ints, count: int) -> tuple[Ints, Floats]:
+    """Numbers of rows, for rows that come several times."""
+    rows, values = held
+    places = np.full(count, -1, np.int64)
+    places[rows] = np.arange(len(rows))
+    found = places[chosen]
+    return np.flatnonzero(found >= 0), values[found[found >= 0]]
+
+
+def _touches(question: Question, info: MonthInfo) -> bool:
+    return (question.start_ms is None or question.start_ms < info.month.end_ms) and (
+        question.end_ms is None or question.end_ms > info.month.start_ms
+    )

@@ -1,0 +1,172 @@
+"""The files that one reader has open: truths and indexes of the months it asked last; and how it is interrupted."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from server.errors import Corrupt, TrackdError, Unavailable
+from server.model import MonthInfo
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+from server.storage.sqlite.index.file import IndexFile
+from server.storage.sqlite.index.indexes import Indexes
+from server.storage.sqlite.layout import Layout
+
+FETCH_ROWS = 256
+
+
+class Files:
+    """Connections of one thread. Only `interrupt` may be called from another."""
+
+    def __init__(self, layout: Layout, indexes: Indexes, *, open_max: int, cache_bytes: int) -> None:
+        self._layout = layout
+        self._indexes = indexes
+        self._open_max = open_max
+        self._cache_bytes = cache_bytes
+        self._open: OrderedDict[Path, apsw.Connection] = OrderedDict()
+        self._pinned: set[Path] = set()
+        self._guard = threading.Lock()
+        self._running = False
+        self._stopped = False
+
+    # One question
+
+    @contextmanager
+    def question(self) -> Iterator[None]:
+        """Everything that is pinned inside is let go of at the end."""
+        with self._guard:
+            self._running, self._stopped = True, False
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._running = False
+            self._release()
+
+    def interrupt(self) -> None:
+        """From any thread: stops the question that is running."""
+        with self._guard:
+            if self._running:
+                self._stopped = True
+                for connection in self._open.values():
+                    connection.interrupt()
+
+    def unless_stopped(self) -> None:
+        """Raises Unavailable(INTERRUPTED) if the question was stopped; long computations call it now and then."""
+        if self._stopped:
+            raise Unavailable(
+                "INTERRUPTED", "the question was stopped", hint="give it a later deadline or ask for less"
+            )
+
+    # Truth
+
+    def truth(self, info: MonthInfo, *, pin: bool = False) -> apsw.Connection:
+        """The month's events; pinned as they are now, so that later reads of this question see the same moment."""
+        path = self._layout.events(info.month, info.generation)
+        connection = self._connection(path)
+        if pin:
+            with sqlite.translated(path):
+                self._pin(path, connection)
+        return connection
+
+    def _pin(self, path: Path, connection: apsw.Connection) -> None:
+        if path in self._pinned:
+            connection.execute("COMMIT")
+        # BEGIN alone pins nothing: the first read does.
+        connection.execute("BEGIN; SELECT 1 FROM about").fetchall()
+        self._pinned.add(path)
+
+    def rows(self, info: MonthInfo, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a statement over a month's events."""
+        connection = self.truth(info)
+        with sqlite.translated(self._layout.events(info.month, info.generation)):
+            cursor = connection.execute(sql, bindings)
+            while rows := list(islice(cursor, FETCH_ROWS)):
+                self.unless_stopped()
+                yield from rows
+
+    # Indexes
+
+    def index(self, info: MonthInfo) -> IndexFile | None:
+        """The month's index, pinned as it is now; None if there is none that can be used."""
+        path = self._indexes.path(info)
+        if path is None:
+            return None
+        try:
+            connection = self._connection(path)
+            self._pin(path, connection)
+        except (TrackdError, apsw.Error) as problem:
+            self.give_up(info, path, problem)
+            return None
+        return IndexFile(connection, path, info.month)
+
+    @contextmanager
+    def index_reading(self, info: MonthInfo, file: IndexFile) -> Iterator[None]:
+        """Turns whatever goes wrong with an index into IndexUnusable, after which the question is asked again."""
+        try:
+            yield
+        except (apsw.Error, Corrupt, ValueError) as problem:
+            self.unless_stopped()
+            if isinstance(problem, apsw.InterruptError):
+                raise sqlite.translate(problem, file.path) from problem
+            self.give_up(info, file.path, problem)
+            raise IndexUnusable(str(problem)) from problem
+
+    def give_up(self, info: MonthInfo, path: Path, problem: Exception) -> None:
+        """An index that is replaced right now is no news; any other is not trusted any more."""
+        connection = self._open.pop(path, None)
+        self._pinned.discard(path)
+        if connection is not None:
+            connection.close()
+        if self._indexes.path(info) == path:
+            self._indexes.distrust(info.month, problem)
+
+    # Connections
+
+    def _connection(self, path: Path) -> apsw.Connection:
+        connection = self._open.get(path)
+        if connection is None:
+            connection = sqlite.open_reader(path, cache_bytes=self._cache_bytes)
+            with sqlite.translated(path):
+                schema.read_about(connection, path)
+        with self._guard:
+            self.unless_stopped()
+            self._open[path] = connection
+            self._open.move_to_end(path)
+            idle = [other for other in self._open if other not in self._pinned and other != path]
+            surplus = [self._open.pop(other) for other in idle[: max(0, len(self._open) - self._open_max)]]
+        for old in surplus:
+            old.close()
+        return connection
+
+    def _release(self) -> None:
+        for path in self._pinned:
+            connection = self._open.get(path)
+            if connection is not None and connection.in_transaction:
+                connection.execute("COMMIT")
+        self._pinned.clear()
+        with self._guard:
+            surplus = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - self._open_max)]
+        for connection in surplus:
+            connection.close()
+
+    def close(self) -> None:
+        """Closes all."""
+        with self._guard:
+            connections = list(self._open.values())
+            self._open.clear()
+        for connection in connections:
+            with sqlite.translated():
+                connection.close()
+
+
+class IndexUnusable(Exception):
+    """An index turned out to be damaged in the middle of a question."""

@@ -1,0 +1,156 @@
+"""Rows that match, out of the index and the tail: columns of numbers, nothing of the events themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.question import Field, FieldKind
+from server.storage.sqlite.answers.cells import Span
+from server.storage.sqlite.answers.cut import MonthCut
+from server.storage.sqlite.answers.files import Files
+from server.storage.sqlite.answers.selection import Columns, Matcher, Several
+from server.storage.sqlite.index.file import TAG, Chunk, IndexFile, Projection, RunInfo, Slot
+from server.storage.sqlite.index.rows import Positions, Rows
+
+TAGS = Field(FieldKind.TAG)
+LEADS_MAX = 64
+"""So many users or types are looked up one by one; for more everything is scanned."""
+
+_SLOTS = {FieldKind.TYPE: Slot.TYPE, FieldKind.USER: Slot.USER, FieldKind.SOURCE: Slot.SOURCE}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What of the rows a question looks at."""
+
+    kinds: frozenset[FieldKind]
+    """Types, users, sources; and tags."""
+    time: bool
+    position: bool
+
+    @property
+    def tags(self) -> bool:
+        """Whether tags are needed, which are found by position."""
+        return FieldKind.TAG in self.kinds
+
+
+def index_columns(
+    files: Files, month: MonthCut, matcher: Matcher, span: Span, needs: Needs
+) -> Iterator[tuple[Columns, Positions | None]]:
+    """The indexed rows of a month that may match, run by run, inside of the span; with their positions if needed."""
+    index = month.index
+    if index is None:
+        return
+    start_ms = month.info.month.start_ms
+    projection, leads = _way(matcher, needs)
+    slots = {Slot.POSITION} if needs.position or needs.tags or len(month.removed) else set()
+    slots |= {_SLOTS[kind] for kind in needs.kinds if kind in _SLOTS}
+    if needs.time or not span.whole:
+        slots.add(Slot.TIME)
+    for run in month.runs:
+        chunks = _chunks(index, run, projection, leads, span, start_ms)
+        if not chunks:
+            continue
+        found = {slot: _column(files, index, chunks, slot) for slot in sorted(slots)}
+        count = sum(chunk.rows for chunk in chunks)
+        kept = np.ones(count, np.bool_)
+        times = found.get(Slot.TIME)
+        if times is not None and not span.whole:
+            kept &= (times >= span.start_ms - start_ms) & (times < min(span.end_ms - start_ms, 0xFFFF_FFFF))
+        positions = found.get(Slot.POSITION)
+        if len(month.removed) and positions is not None:
+            kept &= ~np.isin(positions, month.removed)
+        if not kept.all():
+            found = {slot: column[kept] for slot, column in found.items()}
+            count = int(kept.sum())
+        positions = found.get(Slot.POSITION)
+        several: dict[Field, Several] = {}
+        if needs.tags and positions is not None:
+            several[TAGS] = _tags_of_run(index, run, positions)
+        keys = {kind: found[slot] for kind, slot in _SLOTS.items() if slot in found}
+        times = found.get(Slot.TIME)
+        yield (
+            Columns(count, keys, None if times is None else times.astype(np.int64) + start_ms, several=several),
+            positions,
+        )
+
+
+def _way(matcher: Matcher, needs: Needs) -> tuple[Projection, Sequence[int] | None]:
+    """Which order of the rows to read, and for which leads; None: all."""
+    users, types = matcher.required(FieldKind.USER), matcher.required(FieldKind.TYPE)
+    if users is not None and len(users) <= LEADS_MAX:
+        return Projection.BY_USER, users.tolist()
+    if types is not None and len(types) <= LEADS_MAX:
+        return Projection.BY_TYPE, types.tolist()
+    return (Projection.BY_USER if FieldKind.USER in needs.kinds else Projection.BY_TYPE), None
+
+
+def _chunks(
+    index: IndexFile, run: RunInfo, projection: Projection, leads: Sequence[int] | None, span: Span, start_ms: int
+) -> list[Chunk]:
+    if leads is None:
+        found = index.chunks(run.run, projection)
+    else:
+        each = {chunk.columns: chunk for lead in leads for chunk in index.chunks(run.run, projection, lead, lead)}
+        found = list(each.values())
+    low, high = span.start_ms - start_ms, span.end_ms - start_ms
+    return [chunk for chunk in found if chunk.late >= low and chunk.early < high]
+
+
+def _column(files: Files, index: IndexFile, chunks: Sequence[Chunk], slot: Slot) -> NDArray[Any]:
+    parts = []
+    for chunk in chunks:
+        files.unless_stopped()
+        parts.append(index.column(chunk, slot))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _tags_of_run(index: IndexFile, run: RunInfo, positions: Positions) -> Several:
+    names = index.labels(TAG)
+    chunks = index.chunks(run.run, Projection.BY_LABEL)
+    if not chunks or not names:
+        return NO_TAGS
+    labels = np.concatenate([index.column(chunk, Slot.LABEL) for chunk in chunks])
+    places = np.concatenate([index.column(chunk, Slot.POSITION) for chunk in chunks])
+    known = np.array(sorted(names), np.int64)
+    are_tags = np.isin(labels, known)
+    return several_of(
+        positions, places[are_tags], np.searchsorted(known, labels[are_tags]), [names[key] for key in known.tolist()]
+    )
+
+
+NO_TAGS = Several(np.empty(0, np.int64), np.empty(0, np.int64), ())
+
+
+def several_of(positions: Positions, owners: Positions, codes: NDArray[Any], values: Sequence[str]) -> Several:
+    """Values that belong to positions, as values that belong to rows; those of other positions are left out."""
+    if not len(positions) or not len(owners):
+        return NO_TAGS
+    order = np.argsort(positions, kind="stable")
+    places = np.searchsorted(positions, owners, sorter=order)
+    places[places == len(positions)] = 0
+    rows = order[places]
+    mine = positions[rows] == owners
+    return Several(rows[mine].astype(np.int64), codes[mine].astype(np.int64), values)
+
+
+def columns_of(rows: Rows, tagged: Sequence[tuple[int, Sequence[str]]]) -> Columns:
+    """Rows of the tail or of a gap; `tagged` has the tags of those that have any."""
+    values: dict[str, int] = {}
+    owners, codes = [], []
+    for position, tags in tagged:
+        for tag in dict.fromkeys(tags):
+            owners.append(position)
+            codes.append(values.setdefault(tag, len(values)))
+    several = several_of(rows.position, np.array(owners, np.int64), np.array(codes, np.int64), list(values))
+    keys: Mapping[FieldKind, Any] = {
+        FieldKind.TYPE: rows.type,
+        FieldKind.USER: rows.user,
+        FieldKind.SOURCE: rows.source,
+    }
+    return Columns(len(rows), keys, rows.timestamp_ms, several={TAGS: several})

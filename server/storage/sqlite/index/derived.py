@@ -1,0 +1,120 @@
+"""All derived data of a store, as its writer sees it: rows go in after their commit, and the rest happens beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from retention.month import Month
+from server import config
+from server.model import EventType, MonthInfo
+from server.storage.sqlite.index.folder import Folder
+from server.storage.sqlite.index.indexes import Indexes
+from server.storage.sqlite.index.tail import Added, Tail
+from server.storage.sqlite.index.truth import Truth
+from server.storage.sqlite.layout import Layout
+from server.time_buckets import zone_of
+
+log = structlog.get_logger(__name__)
+
+ROOM_WAIT_S = 5.0
+"""Folding a block takes a fraction of this, also over hundreds of months."""
+
+
+class Derived:
+    """The tail, the indexes and the thread between them."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        settings: config.Storage,
+        store_id: str,
+        head: int,
+        months: Callable[[], Mapping[Month, MonthInfo]],
+        damaged: Callable[[], Iterable[Month]],
+        types: Callable[[], Mapping[int, EventType]],
+        erased: Iterable[Month],
+    ) -> None:
+        """`months` and `types` are asked from the folder's thread as well."""
+
+        def info(month: Month) -> MonthInfo | None:
+            return months().get(month)
+
+        def dimensions() -> dict[int, tuple[str, ...]]:
+            return {key: entry.dimensions for key, entry in types().items() if entry.dimensions}
+
+        self.erased = set(erased)
+        """Months of which events were ever removed: whoever reads another one need not look."""
+        self.zones: dict[str, ZoneInfo] = {name: zone_of(name) for name in ("UTC", *settings.reporting_time_zones)}
+        self.tail = Tail(head, set(months()) - set(damaged()), rows_max=settings.tail_events_max)
+        self.indexes = Indexes(layout, self.tail, store_id, info)
+        self._folder = Folder(
+            self.tail,
+            self.indexes,
+            Truth(layout, info, open_max=settings.open_months_max),
+            self.zones,
+            dimensions,
+            open_max=settings.open_months_max,
+        )
+        self._folder.start()
+
+    def make_room(self, rows: int) -> None:
+        """Waits until the tail takes so many more rows and stays within its bound.
+
+        Should the folder not come back, events are not held up for it: the rows of the tail are let go of, and
+        questions read them from the truth.
+        """
+        if not self.tail.wait_for_room(rows, ROOM_WAIT_S):
+            log.error("folding_stuck", tail=len(self.tail))
+            self.tail.give_up(self.tail.view.head, ())
+
+    def add(self, batches: Iterable[Added], head: int) -> None:
+        """What a group has committed; from now on questions see it."""
+        self.tail.add(batches, head)
+
+    def give_up(self, head: int, months: Iterable[Month]) -> None:
+        """A group failed half way: these months may hold rows that nobody told of."""
+        self.tail.give_up(head, months)
+
+    def removing(self, month: Month) -> AbstractContextManager[bool]:
+        """To be held from the commit of a removal until `removed` returns."""
+        self.erased.add(month)
+        return self._folder.removal_lock
+
+    def erased_of(self, months: Sequence[MonthInfo]) -> list[MonthInfo]:
+        """Those months of which events were removed."""
+        return [info for info in months if info.month in self.erased] if self.erased else []
+
+    def removed(self, month: Month, positions: Sequence[int]) -> None:
+        """These events of a month are erased."""
+        self.tail.remove(positions)
+        self._folder.apply_removals(month)
+
+    def applied_removals(self) -> dict[Month, int]:
+        """Generations of removals that indexes have applied since this was asked last."""
+        applied = {}
+        for month in list(self._folder.removed):
+            applied[month] = self._folder.removed.pop(month)
+        return applied
+
+    def settle(self, timeout_s: float) -> bool:
+        """Waits until everything is folded and merged; False if that takes longer."""
+        end = time.monotonic() + timeout_s
+        self._folder.hurry = True
+        try:
+            while not self._folder.idle:
+                if time.monotonic() > end:
+                    return False
+                self.tail.work.set()
+                time.sleep(0.002)
+            return True
+        finally:
+            self._folder.hurry = False
+
+    def close(self) -> None:
+        """Ends the thread. What is not folded yet is found by the next start."""
+        self._folder.close()

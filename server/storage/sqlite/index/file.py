@@ -1,0 +1,394 @@
+"""index-NNNN.db: the derived data of one generation of a month, in one file beside the truth.
+
+A run is a set of rows between two positions, kept three times: by user, by type and by label (a tag, or a value of a
+dimension), each sorted by (lead, time, position) and cut into chunks of columns; with the rollups of the same rows.
+Runs are never changed, only replaced by others, in one transaction with the watermark. Nothing here is truth: the file
+may be deleted at any time, and its commits are not synced one by one (WAL with synchronous=NORMAL stays consistent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from retention.month import Month
+from server.errors import Corrupt
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+from server.storage.sqlite.index.rollup import Days, Quarters, stretches
+from server.storage.sqlite.index.rows import NOTHING_SORTED, Rows, Sorted
+
+CHUNK_ROWS = 4_096
+"""A lookup reads one chunk of a run: 100 KB; a scan reads 16 KB at a time."""
+PAGE_BYTES = 16_384
+WAL_PAGES = 1_024
+"""Above 16 MiB the log is copied back by the commit that makes it so, on the folder's thread."""
+CACHE_BYTES = 2 * 1024 * 1024
+
+
+class Projection(IntEnum):
+    """The three orders that rows are kept in."""
+
+    BY_USER = 1
+    BY_TYPE = 2
+    BY_LABEL = 3
+
+
+class Slot(IntEnum):
+    """The columns of a chunk."""
+
+    TIME = 0
+    POSITION = 1
+    TYPE = 2
+    USER = 3
+    SOURCE = 4
+    LABEL = 5
+
+
+SLOTS = len(Slot)
+_LEADS = {Projection.BY_USER: Slot.USER, Projection.BY_TYPE: Slot.TYPE, Projection.BY_LABEL: Slot.LABEL}
+
+SCHEMA = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE runs (
+  run INTEGER PRIMARY KEY,        -- rising with positions
+  rows INTEGER NOT NULL,
+  first INTEGER NOT NULL,         -- positions, inclusive
+  last INTEGER NOT NULL,
+  covered TEXT NOT NULL           -- a JSON array of [type, metadata key]: dimensions whose values all have labels
+) STRICT;
+CREATE TABLE chunks (
+  run INTEGER NOT NULL,
+  projection INTEGER NOT NULL,
+  high INTEGER NOT NULL,          -- the lead of its last row, and of its first
+  number INTEGER NOT NULL,
+  low INTEGER NOT NULL,
+  early INTEGER NOT NULL,         -- milliseconds into the month
+  late INTEGER NOT NULL,
+  rows INTEGER NOT NULL,
+  columns INTEGER NOT NULL,       -- columns.id of its first column
+  PRIMARY KEY (run, projection, high, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE columns (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE quarters (
+  run INTEGER NOT NULL,
+  type INTEGER NOT NULL,
+  data BLOB NOT NULL,             -- slots, sources, events
+  PRIMARY KEY (run, type)
+) STRICT;
+CREATE TABLE days (
+  run INTEGER NOT NULL,
+  zone TEXT NOT NULL,
+  data BLOB NOT NULL,             -- types, days, events, users, and where their sets begin in people.data
+  PRIMARY KEY (run, zone)
+) STRICT;
+CREATE TABLE people (
+  run INTEGER NOT NULL,
+  zone TEXT NOT NULL,
+  type INTEGER NOT NULL,
+  data BLOB NOT NULL,
+  PRIMARY KEY (run, zone, type)
+) STRICT;
+CREATE TABLE labels (
+  label INTEGER PRIMARY KEY,
+  type INTEGER NOT NULL,          -- -1: a tag
+  field TEXT NOT NULL,            -- the metadata key; of a tag ''
+  value TEXT NOT NULL,
+  UNIQUE (type, field, value)
+) STRICT;
+"""
+
+TAG = -1
+"""Stands for a type where a label is a tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run, without its rows."""
+
+    run: int
+    rows: int
+    first: int
+    last: int
+    covered: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run with everything that is derived from its rows."""
+
+    by_user: Sorted
+    by_type: Sorted
+    by_label: Sorted
+    quarters: Quarters
+    days: Mapping[str, Days]
+    first: int
+    last: int
+    covered: str = "[]"
+
+    def __len__(self) -> int:
+        return len(self.by_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Where the columns of some rows are."""
+
+    low: int
+    high: int
+    early: int
+    late: int
+    rows: int
+    columns: int
+
+
+class IndexFile:
+    """An index, open on one connection: the folder's, which writes, or a reader's."""
+
+    def __init__(self, connection: apsw.Connection, path: Path, month: Month) -> None:
+        self.path = path
+        self.month = month
+        self.connection = connection
+
+    @classmethod
+    def create(cls, path: Path, month: Month, about: Mapping[str, object]) -> IndexFile:
+        """Makes an empty index."""
+        with sqlite.translated(path):
+            connection = apsw.Connection(str(path))
+            connection.pragma("page_size", PAGE_BYTES)
+            connection.close()
+        file = cls._open(path, month)
+        with sqlite.translated(path):
+            schema.create(file.connection, SCHEMA, {"watermark": 0, "removals": 0, **about})
+        return file
+
+    @classmethod
+    def open(cls, path: Path, month: Month) -> IndexFile:
+        """Opens an index for the folder; Corrupt if it is none."""
+        file = cls._open(path, month)
+        with sqlite.translated(path):
+            schema.read_about(file.connection, path)
+        return file
+
+    @classmethod
+    def _open(cls, path: Path, month: Month) -> IndexFile:
+        connection = sqlite.open_writer(
+            path, cache_bytes=CACHE_BYTES, wal_bytes_max=WAL_PAGES * PAGE_BYTES, create=True
+        )
+        with sqlite.translated(path):
+            connection.pragma("synchronous", "normal")
+            connection.pragma("wal_autocheckpoint", WAL_PAGES)
+        return cls(connection, path, month)
+
+    def close(self) -> None:
+        """Closes the file."""
+        with sqlite.translated(self.path):
+            self.connection.close()
+
+    # Reading
+
+    def state(self) -> tuple[int, int]:
+        """The watermark, and the generation of removals that is applied."""
+        about = dict(
+            sqlite.fetch(self.connection, "SELECT key, value FROM about WHERE key IN ('watermark','removals')")
+        )
+        return about["watermark"], about["removals"]
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, in the order of their positions."""
+        sql = "SELECT run, rows, first, last, covered FROM runs ORDER BY first"
+        return [RunInfo(*row) for row in sqlite.fetch(self.connection, sql)]
+
+    def chunks(self, run: int, projection: Projection, low: int = 0, high: int = 0xFFFF_FFFF) -> list[Chunk]:
+        """The chunks of a run that may hold leads between two, inclusive, in order."""
+        sql = (
+            "SELECT low, high, early, late, rows, columns FROM chunks "
+            "WHERE run = ? AND projection = ? AND high >= ? AND low <= ? ORDER BY high, number"
+        )
+        return [Chunk(*row) for row in sqlite.fetch(self.connection, sql, (run, projection, low, high))]
+
+    def column(self, chunk: Chunk, slot: Slot) -> NDArray[Any]:
+        """One column of a chunk; times as milliseconds into the month."""
+        data = self.connection.execute("SELECT data FROM columns WHERE id = ?", (chunk.columns + slot,)).get
+        column = np.frombuffer(data, np.int64 if slot is Slot.POSITION else np.uint32)
+        if len(column) != chunk.rows:
+            raise Corrupt("FILE_DAMAGED", f"{self.path.name}: a column has {len(column)} of {chunk.rows} rows")
+        return column
+
+    def sorted(self, run: int, projection: Projection) -> Sorted:
+        """All rows of a run in one of its orders."""
+        chunks = self.chunks(run, projection)
+        if not chunks:
+            return NOTHING_SORTED
+
+        def whole(slot: Slot) -> NDArray[Any]:
+            return np.concatenate([self.column(chunk, slot) for chunk in chunks])
+
+        rows = Rows(
+            whole(Slot.POSITION),
+            whole(Slot.TIME).astype(np.int64) + self.month.start_ms,
+            whole(Slot.TYPE),
+            whole(Slot.USER),
+            whole(Slot.SOURCE),
+        )
+        lead = {Projection.BY_USER: rows.user, Projection.BY_TYPE: rows.type}.get(projection)
+        return Sorted(whole(Slot.LABEL) if lead is None else lead, rows)
+
+    def quarters(self, run: int, types: Iterable[int] | None = None) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        """For each type: its number, and an array of three rows: slots, sources, events. None: all types."""
+        sql = "SELECT type, data FROM quarters WHERE run = ?"
+        if types is None:
+            found = sqlite.fetch(self.connection, sql, (run,))
+        else:
+            found = [row for key in types for row in sqlite.fetch(self.connection, f"{sql} AND type = ?", (run, key))]
+        for key, data in found:
+            yield key, np.frombuffer(data, np.uint32).reshape(3, -1)
+
+    def days(self, run: int, zone: str) -> NDArray[np.int64] | None:
+        """Rows: types, days, events, users, where the set of each begins and ends; None if the zone is not kept."""
+        data = self.connection.execute("SELECT data FROM days WHERE run = ? AND zone = ?", (run, zone)).get
+        return None if data is None else np.frombuffer(data, np.int64).reshape(6, -1)
+
+    def people(self, run: int, zone: str, kind: int) -> bytes:
+        """The sets of users of a type's days, one after the other."""
+        data: bytes = self.connection.execute(
+            "SELECT data FROM people WHERE run = ? AND zone = ? AND type = ?", (run, zone, kind)
+        ).get
+        return data
+
+    def labels(self, kind: int, field: str = "") -> dict[int, str]:
+        """The values of tags (TAG) or of a dimension of a type, by label."""
+        sql = "SELECT label, value FROM labels WHERE type = ? AND field = ?"
+        return dict(sqlite.fetch(self.connection, sql, (kind, field)))
+
+    # Writing, inside of a transaction that the caller began
+
+    def set_state(self, watermark: int, removals: int) -> None:
+        """Notes what the index covers now."""
+        sql = "UPDATE about SET value = ? WHERE key = ?"
+        self.connection.execute(sql, (watermark, "watermark"))
+        self.connection.execute(sql, (removals, "removals"))
+
+    def label_keys(self, wanted: Iterable[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
+        """The labels of (type, field, value); new ones get new labels."""
+        keys: dict[tuple[int, str, str], int] = {}
+        for entry in wanted:
+            sql = "SELECT label FROM labels WHERE type = ? AND field = ? AND value = ?"
+            known = self.connection.execute(sql, entry).get
+            if known is None:
+                sql = "INSERT INTO labels (type, field, value) VALUES (?, ?, ?) RETURNING label"
+                known = self.connection.execute(sql, entry).get
+            keys[entry] = known
+        return keys
+
+    def put(self, run: Run) -> None:
+        """Adds a run."""
+        info = (len(run), run.first, run.last, run.covered)
+        sql = "INSERT INTO runs (rows, first, last, covered) VALUES (?, ?, ?, ?) RETURNING run"
+        number = self.connection.execute(sql, info).get
+        for projection, part in (
+            (Projection.BY_USER, run.by_user),
+            (Projection.BY_TYPE, run.by_type),
+            (Projection.BY_LABEL, run.by_label),
+        ):
+            self._put_sorted(number, projection, part)
+        quarters = run.quarters
+        self.connection.executemany(
+            "INSERT INTO quarters VALUES (?, ?, ?)",
+            [
+                (
+                    number,
+                    key,
+                    np.stack((quarters.slot[part], quarters.source[part], _u32(quarters.events[part]))).tobytes(),
+                )
+                for key, part in stretches(quarters.type)
+            ],
+        )
+        for zone, days in run.days.items():
+            self._put_days(number, zone, days)
+
+    def _put_sorted(self, run: int, projection: Projection, part: Sorted) -> None:
+        if not len(part):
+            return
+        base = self.connection.execute("SELECT coalesce(max(id), 0) FROM columns").get // SLOTS * SLOTS + SLOTS
+        rows = part.rows
+        times = _u32(rows.timestamp_ms - self.month.start_ms)
+        columns: list[NDArray[Any]] = [times, rows.position, rows.type, rows.user, rows.source]
+        if projection is Projection.BY_LABEL:
+            columns.append(part.lead)
+        chunks, blobs = [], []
+        for number, low in enumerate(range(0, len(part), CHUNK_ROWS)):
+            cut = slice(low, min(low + CHUNK_ROWS, len(part)))
+            lead, time = part.lead[cut], times[cut]
+            first = base + number * SLOTS
+            extent = (int(lead[-1]), number, int(lead[0]), int(time.min()), int(time.max()), len(lead), first)
+            chunks.append((run, int(projection), *extent))
+            blobs += [(first + slot, column[cut].tobytes()) for slot, column in enumerate(columns)]
+        self.connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", chunks)
+        self.connection.executemany("INSERT INTO columns VALUES (?, ?)", blobs)
+
+    def _put_days(self, run: int, zone: str, days: Days) -> None:
+        sizes = np.fromiter(map(len, days.people), np.int64, count=len(days))
+        begins = np.zeros(len(days), np.int64)
+        for kind, part in stretches(days.type):
+            begins[part] = np.cumsum(sizes[part]) - sizes[part]
+            people = b"".join(days.people[part])
+            self.connection.execute("INSERT INTO people VALUES (?, ?, ?, ?)", (run, zone, kind, people))
+        cells = np.stack(
+            (days.type.astype(np.int64), days.day.astype(np.int64), days.events, days.users, begins, begins + sizes)
+        )
+        self.connection.execute("INSERT INTO days VALUES (?, ?, ?)", (run, zone, cells.tobytes()))
+
+    def drop(self, runs: Sequence[int]) -> None:
+        """Removes runs."""
+        for run in runs:
+            for chunk in [chunk for projection in Projection for chunk in self.chunks(run, projection)]:
+                span = (chunk.columns, chunk.columns + SLOTS)
+                self.connection.execute("DELETE FROM columns WHERE id >= ? AND id < ?", span)
+            for table in ("runs", "chunks", "quarters", "days", "people"):
+                self.connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+
+    def load(self, info: RunInfo) -> Run:
+        """A whole run, as it was put."""
+        quarters = [(kind, cells) for kind, cells in self.quarters(info.run)]
+        by_label = self.sorted(info.run, Projection.BY_LABEL)
+        zones = [zone for (zone,) in sqlite.fetch(self.connection, "SELECT zone FROM days WHERE run = ?", (info.run,))]
+        return Run(
+            by_user=self.sorted(info.run, Projection.BY_USER),
+            by_type=self.sorted(info.run, Projection.BY_TYPE),
+            by_label=by_label,
+            quarters=Quarters(
+                np.concatenate([np.full(cells.shape[1], kind, np.uint32) for kind, cells in quarters]),
+                np.concatenate([cells[0] for _kind, cells in quarters]),
+                np.concatenate([cells[1] for _kind, cells in quarters]),
+                np.concatenate([cells[2] for _kind, cells in quarters]).astype(np.int64),
+            ),
+            days={zone: self._load_days(info.run, zone) for zone in zones},
+            first=info.first,
+            last=info.last,
+            covered=info.covered,
+        )
+
+    def _load_days(self, run: int, zone: str) -> Days:
+        cells = self.days(run, zone)
+        if cells is None:
+            raise Corrupt("FILE_DAMAGED", f"{self.path.name}: run {run} has no days of {zone}")
+        types, days, events, users, begins, ends = cells
+        kinds = types.astype(np.uint32)
+        people = {kind: self.people(run, zone, kind) for kind, _part in stretches(kinds)}
+        pieces = [
+            people[kind][begin:end]
+            for kind, begin, end in zip(types.tolist(), begins.tolist(), ends.tolist(), strict=True)
+        ]
+        return Days(kinds, days.astype(np.int32), events, users, pieces)
+
+
+def _u32(column: NDArray[np.int64]) -> NDArray[np.uint32]:
+    return column.astype(np.uint32)

@@ -1,0 +1,288 @@
+"""Folding: a thread that moves the tail into the indexes, fills their gaps, applies removals and merges runs.
+
+Everything it does is one transaction in one index with the new watermark. It holds the interpreter lock for little of
+the time: sorting, gathering and SQLite give it up. If an index cannot be written, its month gets a gap that questions
+read from the truth, and a new index; events are never held back for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import structlog
+
+from retention.month import Month
+from server.errors import TrackdError
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite.index.building import Zones, build, combine, without
+from server.storage.sqlite.index.file import IndexFile, RunInfo
+from server.storage.sqlite.index.indexes import Indexes, OpenIndexes
+from server.storage.sqlite.index.labelling import Dimensions, labels_of
+from server.storage.sqlite.index.rows import Rows
+from server.storage.sqlite.index.tail import BLOCK_ROWS, Span, Tail, month_of
+from server.storage.sqlite.index.truth import Truth
+
+log = structlog.get_logger(__name__)
+
+PARTIAL_AFTER_S = 1.0
+"""A block that does not fill up is folded after this."""
+TICK_S = 0.2
+MERGE_RUNS = 8
+"""So many runs of about the same size become one; two are enough while nothing comes in."""
+MERGE_RATIO = 2
+"""A run joins a merge if it is at most so many times as large as those behind it together: each row is rewritten only
+as often as its run doubles."""
+MERGE_ROWS_MAX = 4_000_000
+"""Larger runs are left alone until their month is sealed: a merge holds its rows in memory, 300 bytes each."""
+RETRY_S = 5.0
+
+
+class Folder:
+    """The one thread that writes indexes."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        indexes: Indexes,
+        truth: Truth,
+        zones: Zones,
+        dimensions: Callable[[], Dimensions],
+        *,
+        open_max: int,
+    ) -> None:
+        self._tail = tail
+        self._indexes = indexes
+        self._open = OpenIndexes(indexes, open_max)
+        self._truth = truth
+        self._zones = zones
+        self._dimensions = dimensions
+        self._stopping = False
+        self.hurry = False
+        """Somebody waits: what is in the tail is folded at once."""
+        self._busy = False
+        self._partial_since: float | None = None
+        self._unmerged: set[Month] = set()
+        self._few_runs: set[Month] = set()
+        """Too few to be merged while events come in."""
+        self._to_remove: set[Month] = set()
+        self._retry_at: dict[Month, float] = {}
+        self.removal_lock = threading.Lock()
+        """Held while a removal is committed and taken out of the tail, so that no fold sees one without the other."""
+        self.removed: dict[Month, int] = {}
+        """The generation of removals that the index of a month has applied: the writer purges the records up to it."""
+        self._thread = threading.Thread(target=self._run, name="trackd-folder", daemon=True)
+
+    def start(self) -> None:
+        """Begins to work."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread after the step that it is in; what is not folded is found by the next start."""
+        self._stopping = True
+        self._tail.work.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._open.close()
+        self._truth.close()
+
+    def apply_removals(self, month: Month) -> None:
+        """From any thread: takes a month's removals over into its index soon."""
+        self._to_remove.add(month)
+        self._tail.work.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is folded, merged and removed."""
+        return not self._busy and not (
+            len(self._tail) or self._tail.view.gaps or self._to_remove or self._unmerged or self._few_runs
+        )
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._tail.work.wait(TICK_S)
+            self._tail.work.clear()
+            self._busy = True
+            while not self._stopping and self.step():
+                pass
+            self._busy = False
+
+    def step(self) -> bool:
+        """Does one piece of work, the most urgent first; False if there is none."""
+        span = self._next_span()
+        if span is not None:
+            self._fold(span)
+            return True
+        for month in self._due(self._to_remove):
+            with self._attempt(month):
+                self._remove(month)
+            return True
+        for month in self._due(self._tail.view.gaps):
+            with self._attempt(month):
+                self._fill(month)
+            return True
+        if not len(self._tail):
+            self._unmerged |= self._few_runs
+            self._few_runs.clear()
+        for month in self._due(self._unmerged):
+            with self._attempt(month):
+                self._merge(month)
+            return True
+        return False
+
+    def _due(self, months: set[Month] | frozenset[Month]) -> list[Month]:
+        """The newest of them that is not waiting after a failure."""
+        now = time.monotonic()
+        return sorted((month for month in months.copy() if self._retry_at.get(month, 0.0) <= now), reverse=True)[:1]
+
+    @contextmanager
+    def _attempt(self, month: Month) -> Iterator[None]:
+        """Whatever goes wrong with an index costs its month the index, for a while, and nothing else."""
+        try:
+            yield
+        except Exception as problem:
+            if not isinstance(problem, TrackdError):
+                log.exception("folding_failed", month=str(month))
+            self._open.forget(month)
+            self._retry_at[month] = time.monotonic() + RETRY_S
+            self._unmerged.discard(month)
+            self._indexes.distrust(month, problem)
+
+    # Folding the tail
+
+    def _next_span(self) -> Span | None:
+        spans = self._tail.view.spans
+        if not spans:
+            self._partial_since = None
+            return None
+        first = spans[0]
+        if len(spans) > 1 or first.high == first.block.size:
+            return first
+        now = time.monotonic()
+        if self._partial_since is None:
+            self._partial_since = now
+        return first if self.hurry or now - self._partial_since >= PARTIAL_AFTER_S else None
+
+    def _fold(self, span: Span) -> None:
+        """Makes a run a month out of a part of the tail. Months that have gaps get one more."""
+        self._partial_since = None
+        with self.removal_lock:
+            view = self._tail.view
+            if not view.spans:
+                return
+            span = view.spans[0]
+        rows, ordinals = span.rows, span.months
+        up_to = int(rows.position[-1])
+        tags = [entry for entry in span.block.tags.copy() if rows.position[0] <= entry[0] <= up_to]
+        watermarks: dict[Month, int] = {}
+        for number in np.unique(ordinals).tolist():
+            month = month_of(number)
+            if month in view.gaps:
+                continue
+            with self._attempt(month):
+                mine = rows if (ordinals == number).all() else rows.take(ordinals == number)
+                self._put(self._open.get(month), mine, tags, up_to)
+                watermarks[month] = up_to
+        self._tail.folded(up_to, watermarks)
+
+    def _put(self, file: IndexFile, rows: Rows, tags: Sequence[tuple[int, tuple[str, ...]]], watermark: int) -> None:
+        """Adds rows as a run, and moves the watermark."""
+        _old, removals = file.state()
+        with _transaction(file):
+            if len(rows):
+                labels, covered = labels_of(file, rows, tags, self._dimensions(), self._truth)
+                file.put(build(rows, labels, covered, file.month, self._zones))
+            file.set_state(watermark, removals)
+        self._unmerged.add(file.month)
+
+    # Gaps
+
+    def _fill(self, month: Month) -> None:
+        """Indexes the next events of the truth below the floor that the index of a month lacks."""
+        mark = self._tail.gap_mark(month)
+        file = self._open.get(month)
+        watermark, _removals = file.state()
+        if not watermark:
+            # What was erased before now is not read any more; removals from here on are applied to what is.
+            with _transaction(file):
+                file.set_state(0, self._truth.removals_generation(month))
+        floor = self._tail.view.floor
+        if watermark < floor:
+            rows, tags = self._truth.rows(month, watermark, floor, BLOCK_ROWS)
+            if len(rows) == BLOCK_ROWS:
+                self._put(file, rows, tags, int(rows.position[-1]))
+                return
+            if len(rows):
+                watermark = floor
+                self._put(file, rows, tags, watermark)
+        self._tail.gap_filled(month, watermark, floor=floor, mark=mark)
+        if self._truth.removals_generation(month) > file.state()[1]:
+            self._to_remove.add(month)
+
+    # Removals
+
+    def _remove(self, month: Month) -> None:
+        """Makes the runs that hold removed rows anew without them."""
+        self._to_remove.discard(month)
+        file = self._open.get(month)
+        watermark, applied = file.state()
+        with self.removal_lock:
+            generation, positions = self._truth.removals(month, applied)
+        if generation > applied:
+            with _transaction(file):
+                for info in file.runs():
+                    mine = positions[(positions >= info.first) & (positions <= info.last)]
+                    if not len(mine):
+                        continue
+                    kept = without(file.load(info), mine, month, self._zones)
+                    if kept is not None:
+                        file.drop([info.run])
+                        if len(kept):
+                            file.put(kept)
+                file.set_state(watermark, generation)
+        self.removed[month] = generation
+
+    # Merging
+
+    def _merge(self, month: Month) -> None:
+        """Merges the newest runs of a month if enough have come together."""
+        file = self._open.get(month)
+        chosen = to_merge(file.runs(), due=MERGE_RUNS if len(self._tail) else 2)
+        if not chosen:
+            self._unmerged.discard(month)
+            if len(self._tail):
+                self._few_runs.add(month)
+            return
+        merged = combine([file.load(info) for info in chosen], month)
+        with _transaction(file):
+            file.drop([info.run for info in chosen])
+            file.put(merged)
+
+
+def to_merge(runs: Sequence[RunInfo], *, due: int) -> Sequence[RunInfo]:
+    """The runs to make one of: all from the oldest that is not much larger than those behind it together; or none."""
+    total, behind, first = 0, 0, len(runs)
+    for place in reversed(range(len(runs))):
+        total += runs[place].rows
+        if total > MERGE_ROWS_MAX:
+            break
+        if runs[place].rows <= MERGE_RATIO * behind:
+            first = place
+        behind = total
+    return runs[first:] if len(runs) - first >= due else ()
+
+
+@contextmanager
+def _transaction(file: IndexFile) -> Iterator[None]:
+    with sqlite.translated(file.path):
+        file.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            file.connection.execute("COMMIT")
+        except BaseException:
+            if file.connection.in_transaction:
+                file.connection.execute("ROLLBACK")
+            raise

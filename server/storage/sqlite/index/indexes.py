@@ -1,0 +1,135 @@
+"""The index of each month: which file it is, opening it, and replacing one that is of no use."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from retention.month import Month
+from server.errors import Corrupt, TrackdError
+from server.model import MonthInfo
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+from server.storage.sqlite.index.file import IndexFile
+from server.storage.sqlite.index.tail import Tail
+from server.storage.sqlite.layout import Layout
+
+log = structlog.get_logger(__name__)
+
+
+class Indexes:
+    """What readers and the folder know of the files. `path` and `distrust` may be called from any thread."""
+
+    def __init__(
+        self, layout: Layout, tail: Tail, store_id: str, month_info: Callable[[Month], MonthInfo | None]
+    ) -> None:
+        self._layout = layout
+        self._tail = tail
+        self._store_id = store_id
+        self._month_info = month_info
+        self._lock = threading.Lock()
+        self._numbers: dict[tuple[Month, int], int] = {}
+        """The index in use of a generation; 0: there is none."""
+        self._distrusted: set[Month] = set()
+
+    def path(self, info: MonthInfo) -> Path | None:
+        """The index of a month, or None if it has none that is known to be good."""
+        if info.month in self._distrusted:
+            return None
+        number = self._number(info)
+        return self._layout.index(info.month, info.generation, number) if number else None
+
+    def distrust(self, month: Month, problem: Exception) -> None:
+        """An index could not be read: from now on its month is answered without, until it has a new one."""
+        with self._lock:
+            if month in self._distrusted:
+                return
+            self._distrusted.add(month)
+        log.error("index_unusable", month=str(month), problem=str(problem))
+        self._tail.gap_found(month)
+
+    def _number(self, info: MonthInfo) -> int:
+        key = (info.month, info.generation)
+        with self._lock:
+            if key not in self._numbers:
+                self._numbers[key] = max(self._layout.index_numbers(*key), default=0)
+            return self._numbers[key]
+
+    # The folder
+
+    def open(self, month: Month) -> IndexFile:
+        """The index of a month, for writing; a new one where there is none or none that can be used."""
+        info = self._month_info(month)
+        if info is None:
+            raise Corrupt("FILE_MISSING", f"{month} is not in the store")
+        path = self.path(info)
+        if path is not None:
+            try:
+                file = IndexFile.open(path, month)
+                self._judge(file, info)
+            except Corrupt as problem:
+                self.distrust(month, problem)
+            else:
+                return file
+        return self._replace(info)
+
+    def _judge(self, file: IndexFile, info: MonthInfo) -> None:
+        """Corrupt if an index is of another truth than the one beside it."""
+        about = schema.read_about(file.connection, file.path)
+        expected = {"store": self._store_id, "month": str(info.month), "generation": info.generation}
+        wrong = {key: about.get(key) for key, value in expected.items() if about.get(key) != value}
+        watermark, _removals = file.state()
+        if wrong or watermark > self._tail.view.head:
+            file.close()
+            raise Corrupt("INDEX_STALE", f"{file.path.name} does not belong to this month: {wrong or watermark}")
+
+    def _replace(self, info: MonthInfo) -> IndexFile:
+        """Begins a new index under a number that no file ever had, and removes the others."""
+        old = self._layout.index_numbers(info.month, info.generation)
+        number = max([*old, self._number(info)], default=0) + 1
+        about = {"store": self._store_id, "month": str(info.month), "generation": info.generation}
+        file = IndexFile.create(self._layout.index(info.month, info.generation, number), info.month, about)
+        with self._lock:
+            self._numbers[info.month, info.generation] = number
+            self._distrusted.discard(info.month)
+        with sqlite.translated():
+            for other in old:
+                self._layout.remove_index(info.month, info.generation, other)
+        return file
+
+
+class OpenIndexes:
+    """The folder's open files: those used last, a bounded number."""
+
+    def __init__(self, indexes: Indexes, open_max: int) -> None:
+        self._indexes = indexes
+        self._open_max = open_max
+        self._open: OrderedDict[Month, IndexFile] = OrderedDict()
+
+    def get(self, month: Month) -> IndexFile:
+        """The index of a month, open."""
+        file = self._open.pop(month, None)
+        if file is None:
+            while len(self._open) >= self._open_max:
+                self._open.popitem(last=False)[1].close()
+            file = self._indexes.open(month)
+        self._open[month] = file
+        return file
+
+    def forget(self, month: Month) -> None:
+        """Closes a file, whatever state it is in."""
+        file = self._open.pop(month, None)
+        if file is not None:
+            try:
+                file.close()
+            except TrackdError as problem:
+                log.warning("index_not_closed", month=str(month), problem=str(problem))
+
+    def close(self) -> None:
+        """Closes all."""
+        for month in list(self._open):
+            self.forget(month)
