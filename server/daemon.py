@@ -63,7 +63,12 @@ class Daemon:
         self._writer = Writer(store, admission, config.ingest, config.limits, self.observer, self._fail)
         ingest = IngestService(config, store, self._writer, types, self.observer)
         self._readers = Readers(store, config.query, self.observer)
-        query = QueryService(store, self._readers, open_registry=config.ingest.open_registry)
+        query = QueryService(
+            store,
+            self._readers,
+            answer_rows_max=config.query.answer_rows_max,
+            open_registry=config.ingest.open_registry,
+        )
         self.rpc = RpcServer(config.listen.grpc, ingest, query, config.limits, self.observer)
         self.exporter = Exporter(
             config.listen.metrics, self.observer.registry, alive=self._alive, ready=lambda: self._ready

@@ -67,7 +67,7 @@ REJECTION_REASONS = (
 REFUSAL_REASONS = ("BATCH_TOO_LARGE", "DISK_FULL", "DRAINING", "QUEUE_FULL")
 """The same for batches as a whole."""
 
-QUESTION_KINDS = ("list_events", "count_events")
+QUESTION_KINDS = ("list_events", "count_events", "aggregate")
 """What can be asked."""
 
 METHODS: Mapping[tuple[str, str], str] = {
@@ -75,6 +75,7 @@ METHODS: Mapping[tuple[str, str], str] = {
     ("trackd.v1.IngestService", "AppendStream"): "bidi_stream",
     ("trackd.v1.QueryService", "ListEvents"): "unary",
     ("trackd.v1.QueryService", "CountEvents"): "unary",
+    ("trackd.v1.QueryService", "Aggregate"): "unary",
     ("trackd.v1.EventTypeService", "ListEventTypes"): "unary",
     ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
     ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from server.config import Config
 from server.errors import Invalid, Precondition, TrackdError, Unavailable
@@ -20,6 +20,8 @@ from server.model import Durability, EventType
 from server.observe import BatchAnswered, BatchRefused, Observer
 from server.storage.contract import Store
 
+DIMENSIONS_MAX = 8
+DIMENSION_CHARACTERS_MAX = 128
 NO_REASONS: Mapping[str, int] = {}
 
 
@@ -123,20 +125,21 @@ class IngestService:
         """Waits while the queue is full."""
         await self._writer.room()
 
-    async def register_type(self, name: str, description: str) -> EventType:
-        """Declares a type; durable at return."""
+    async def register_type(self, name: str, description: str, dimensions: Sequence[str] = ()) -> EventType:
+        """Declares a type with its description and dimensions; durable at return."""
         if fault := rules.type_name(name) or rules.plain_text(description, "description", bytes_max=4_096):
             raise Invalid(fault.reason, fault.message, field="name" if fault.field == "type" else fault.field)
-        entry: EventType = await self._writer.call(lambda: self._register(name, description))
+        _judge_dimensions(dimensions)
+        entry: EventType = await self._writer.call(lambda: self._register(name, description, dimensions))
         return entry
 
-    def _register(self, name: str, description: str) -> EventType:
+    def _register(self, name: str, description: str, dimensions: Sequence[str]) -> EventType:
         """On the writer's thread, which alone uses the registry."""
         if name not in self._types.known and len(self._types.known) >= self._types.types_max:
             raise Precondition(
                 "TYPE_LIMIT", f"{name!r} would be one type more than the {self._types.types_max} allowed"
             )
-        entry = self._store.register_type(name, description, time.time_ns() // 1_000_000)
+        entry = self._store.register_type(name, description, time.time_ns() // 1_000_000, dimensions=dimensions)
         self._types.known.add(name)
         return entry
 
@@ -163,3 +166,23 @@ class IngestService:
     def announce_refusal(self, error: TrackdError, events: int) -> None:
         """Tells the observer about a batch that was refused as a whole."""
         self._observer.batch_refused(BatchRefused(reason=error.reason, events=events))
+
+
+def _judge_dimensions(keys: Sequence[str]) -> None:
+    """Invalid(DIMENSION_INVALID) unless they are a few metadata keys, each once."""
+    if len(keys) > DIMENSIONS_MAX:
+        raise Invalid(
+            "DIMENSION_INVALID",
+            f"{len(keys)} dimensions; a type has at most {DIMENSIONS_MAX}",
+            hint="choose the keys that questions use most",
+            field="dimensions",
+        )
+    for place, key in enumerate(keys):
+        if not 1 <= len(key) <= DIMENSION_CHARACTERS_MAX or "\0" in key:
+            raise Invalid(
+                "DIMENSION_INVALID",
+                f"a dimension is a metadata key of 1 to {DIMENSION_CHARACTERS_MAX} characters, without U+0000",
+                field=f"dimensions[{place}]",
+            )
+        if key in keys[:place]:
+            raise Invalid("DIMENSION_INVALID", f"{key!r} is a dimension already", field=f"dimensions[{place}]")

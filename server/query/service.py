@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from server.errors import Invalid, NotFound, PositionOutOfRange
 from server.model import Count, Dimension, Event, EventFilter, EventType, Keyset, Order
-from server.query import page_token
+from server.query import aggregate, page_token
+from server.query.aggregate import Aggregated
 from server.query.page_token import PageToken
+from server.query.question_plan import Asked, plan_of
 from server.query.readers import Readers
 from server.storage.contract import Reader, Store
 
@@ -20,13 +24,16 @@ FETCH_EVENTS = 200
 FILTER_VALUES_MAX = 1_000
 """In one repeated part of a filter."""
 
+_T = TypeVar("_T")
+
 
 class QueryService:
     """Answers questions, each cut at the head of the moment it is asked."""
 
-    def __init__(self, store: Store, readers: Readers, *, open_registry: bool) -> None:
+    def __init__(self, store: Store, readers: Readers, *, answer_rows_max: int, open_registry: bool) -> None:
         self._store = store
         self._readers = readers
+        self._answer_rows_max = answer_rows_max
         self.open_registry = open_registry
 
     async def list_events(
@@ -62,6 +69,21 @@ class QueryService:
         as_of = self._cut(at_least)
         counts = await self._readers.ask("count_events", lambda reader: reader.count_events(where, by, as_of=as_of))
         return counts, as_of
+
+    async def aggregate(self, asked: Asked, *, at_least: int | None, encode: Callable[[Aggregated, float], _T]) -> _T:
+        """The answer to an aggregate question, as `encode` makes it of the answer and the milliseconds it took.
+
+        That is done on the reader's thread: a large answer must not hold up the event loop.
+        """
+        start = time.perf_counter()
+        plan = plan_of(asked, answer_rows_max=self._answer_rows_max)
+        self._cut(at_least)
+
+        def answer(reader: Reader) -> _T:
+            answered = aggregate.answer(reader, plan)
+            return encode(answered, (time.perf_counter() - start) * 1000)
+
+        return await self._readers.ask("aggregate", answer)
 
     def _cut(self, at_least: int | None) -> int:
         head = self._store.head

@@ -382,4 +382,5 @@ def event_type(entry: EventType) -> event_type_pb2.EventType:
         description=entry.description,
         registered_ms=entry.registered_ms,
         declared=entry.declared,
+        dimensions=entry.dimensions,
     )

@@ -10,8 +10,9 @@ from trackd.v1 import event_type_pb2, query_pb2
 
 from server.ingest.service import IngestService
 from server.observe import Observer
+from server.query.aggregate import Aggregated
 from server.query.service import QueryService
-from server.rpc import calls, codec
+from server.rpc import aggregate, calls, codec
 
 SERVICE = "trackd.v1.QueryService"
 TYPES_SERVICE = "trackd.v1.EventTypeService"
@@ -33,6 +34,7 @@ class QueryMethods:
             "CountEvents": calls.unary(
                 self._observer, SERVICE, "CountEvents", query_pb2.CountEventsRequest, self._count_events
             ),
+            "Aggregate": calls.unary(self._observer, SERVICE, "Aggregate", query_pb2.AggregateRequest, self._aggregate),
         }
 
     async def _list_events(self, request: query_pb2.ListEventsRequest) -> message.Message:
@@ -58,6 +60,16 @@ class QueryMethods:
             rows=[codec.count_row(count, by) for count in counts],
             events=sum(count.events for count in counts),
             as_of_position=as_of,
+        )
+
+    async def _aggregate(self, request: query_pb2.AggregateRequest) -> message.Message:
+        def encode(answer: Aggregated, milliseconds: float) -> message.Message:
+            return aggregate.response(request, answer, milliseconds)
+
+        return await self._query.aggregate(
+            aggregate.asked(request),
+            at_least=request.at_least_position if request.HasField("at_least_position") else None,
+            encode=encode,
         )
 
 
@@ -102,5 +114,5 @@ class EventTypeMethods:
         return event_type_pb2.DescribeEventTypeResponse(event_type=codec.event_type(entry))
 
     async def _register(self, request: event_type_pb2.RegisterEventTypeRequest) -> message.Message:
-        entry = await self._ingest.register_type(request.name, request.description)
+        entry = await self._ingest.register_type(request.name, request.description, tuple(request.dimensions))
         return event_type_pb2.RegisterEventTypeResponse(event_type=codec.event_type(entry))
