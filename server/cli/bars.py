@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from server.cli.terminal import harmless
 
 
 def bar_table(
@@ -36,6 +35,6 @@ def bar_table(
     table.add_column("events", justify="right", no_wrap=True)
     table.add_column("", ratio=1, min_width=8)
     for key, count in listed:
-        cells = [Text(_CONTROL.sub(" ", value) or "(none)") for value in key]
+        cells = [Text(harmless(value) or "(none)") for value in key]
         table.add_row(*cells, f"{count:,}", Bar(size=max(largest, 1), begin=0, end=count, color=color))
     return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
@@ -18,9 +17,8 @@ from rich.text import Text
 
 from server.cli import filters
 from server.cli.moments import show_moment
-from server.cli.terminal import AsJson, Target, Timeout, connected, out, print_json, say
+from server.cli.terminal import AsJson, Target, Timeout, connected, harmless, out, print_json, say
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ACTIONS = {1: "create", 2: "update", 3: "delete"}
 _STATUSES = {0: "success", 1: "success", 2: "failed"}
 
@@ -88,7 +86,7 @@ def event_table(rows: Iterable[trackd.StoredEvent]) -> Table:
         event = stored.event
         told = (show_moment(event.timestamp_ms), event.type, event.user_id, " ".join(event.tags), _rest(event))
         # What senders wrote must not steer the terminal or be read as markup.
-        table.add_row(*(Text(_CONTROL.sub(" ", cell), no_wrap=True, overflow="ellipsis") for cell in told))
+        table.add_row(*(Text(harmless(cell), no_wrap=True, overflow="ellipsis") for cell in told))
     return table
 
 

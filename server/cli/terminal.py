@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -30,6 +31,8 @@ Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait for one answer.")
 ]
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 out = Console()
 err = Console(stderr=True)
 
@@ -37,6 +40,11 @@ err = Console(stderr=True)
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output."""
     print(orjson.dumps(value).decode(), flush=True)
+
+
+def harmless(text: str) -> str:
+    """What senders wrote, so that it cannot steer the terminal."""
+    return _CONTROL.sub(" ", text)
 
 
 def say(text: str, style: str = "") -> None:

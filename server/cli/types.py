@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from server.cli.moments import show_moment
-from server.cli.terminal import EXIT_CODES, AsJson, Target, Timeout, connected, out, print_json, say
+from server.cli.terminal import EXIT_CODES, AsJson, Target, Timeout, connected, harmless, out, print_json, say
 
 app = typer.Typer(help="List, describe and register event types.", no_args_is_help=True, rich_markup_mode="markdown")
 Name = Annotated[str, typer.Argument(metavar="NAME", help='Letters, digits and "_.:/-", at most 128.')]
@@ -45,13 +45,20 @@ def describe(
 def register(
     name: Name,
     description: Annotated[str, typer.Option("--description", help="What an event of this type means.")] = "",
+    dimensions: Annotated[
+        list[str] | None,
+        typer.Option("--dimension", metavar="KEY", help="A metadata key to group and filter by; repeat for up to 8."),
+    ] = None,
     target: Target = trackd.DEFAULT_TARGET,
     timeout: Timeout = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Register a type, or give a known one another description."""
+    """Register a type, or give a known one another description and other dimensions.
+
+    Questions that group or filter by a dimension of their types are answered fast; all others have answers as well.
+    """
     with connected(target, timeout) as client:
-        _show(client.register_event_type(name, description), as_json=as_json)
+        _show(client.register_event_type(name, description, dimensions=dimensions or ()), as_json=as_json)
 
 
 def type_json(one: trackd.EventType) -> dict[str, Any]:
@@ -61,6 +68,7 @@ def type_json(one: trackd.EventType) -> dict[str, Any]:
         "description": one.description,
         "registered_ms": one.registered_ms,
         "declared": one.declared,
+        "dimensions": list(one.dimensions),
     }
 
 
@@ -76,8 +84,12 @@ def _table(types: list[trackd.EventType]) -> Table:
     table.add_column("type", no_wrap=True, style="cyan")
     table.add_column("since (UTC)", no_wrap=True)
     table.add_column("known by", no_wrap=True)
+    table.add_column("dimensions", overflow="fold")
     table.add_column("description", overflow="fold")
     for one in types:
         known_by = "registration" if one.declared else "first event"
-        table.add_row(Text(one.name), show_moment(one.registered_ms), known_by, Text(one.description))
+        dimensions = Text(harmless(", ".join(one.dimensions)))
+        table.add_row(
+            Text(one.name), show_moment(one.registered_ms), known_by, dimensions, Text(harmless(one.description))
+        )
     return table
