@@ -6,6 +6,7 @@
 Client asks and sends one batch at a time; Appender sends many and resends what was not acknowledged.
 """
 
+from trackd import where
 from trackd.appender import Appender
 from trackd.backoff import Backoff
 from trackd.channel import DEFAULT_TARGET
@@ -26,13 +27,23 @@ from trackd.errors import (
 from trackd.events import new_change, new_event, new_id
 from trackd.health import Health
 from trackd.outcomes import BatchResult, Rejection, Totals
+from trackd.questions import new_question, question_from_json, question_to_json
+from trackd.table import Table
 from trackd.v1.event_pb2 import Change, Event, StoredEvent
 from trackd.v1.event_type_pb2 import EventType
 from trackd.v1.ingest_pb2 import AppendItem, AppendResult
-from trackd.v1.query_pb2 import CountEventsResponse, CountRow, EventFilter, ListEventsResponse
+from trackd.v1.query_pb2 import (
+    AggregateRequest,
+    CountEventsResponse,
+    CountRow,
+    EventFilter,
+    ListEventsResponse,
+    Predicate,
+)
 
 __all__ = [
     "DEFAULT_TARGET",
+    "AggregateRequest",
     "AppendItem",
     "AppendResult",
     "Appender",
@@ -58,8 +69,10 @@ __all__ = [
     "OrderName",
     "OutOfRange",
     "Precondition",
+    "Predicate",
     "Rejection",
     "StoredEvent",
+    "Table",
     "Totals",
     "TrackdError",
     "Unavailable",
@@ -67,4 +80,8 @@ __all__ = [
     "new_change",
     "new_event",
     "new_id",
+    "new_question",
+    "question_from_json",
+    "question_to_json",
+    "where",
 ]

@@ -12,6 +12,8 @@ from trackd.channel import default_target, open_channel
 from trackd.errors import from_rpc_error
 from trackd.health import METHOD as HEALTH_METHOD
 from trackd.health import Health, decode_response, encode_request
+from trackd.questions import new_question
+from trackd.table import Table, table_of
 from trackd.v1 import event_type_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
 from trackd.v1.event_pb2 import Event, StoredEvent
 from trackd.v1.event_type_pb2 import (
@@ -23,11 +25,13 @@ from trackd.v1.event_type_pb2 import (
 )
 from trackd.v1.ingest_pb2 import AppendRequest, AppendResult
 from trackd.v1.query_pb2 import (
+    AggregateRequest,
     CountEventsRequest,
     CountEventsResponse,
     EventFilter,
     ListEventsRequest,
     ListEventsResponse,
+    Predicate,
 )
 
 OrderName = Literal["time_asc", "time_desc", "position_asc", "position_desc"]
@@ -141,6 +145,48 @@ class Client:
         )
         counts: CountEventsResponse = self._call(self._query.CountEvents, request)
         return counts
+
+    def aggregate(
+        self,
+        metrics: str | Sequence[str],
+        dimensions: str | Sequence[str] = (),
+        *,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        time_zone: str = "",
+        filter: Predicate | None = None,
+        order_by: str | Sequence[str] = (),
+        limit: int = 0,
+        totals: bool = False,
+        empty_buckets: bool = False,
+        compare_previous_period: bool = False,
+        at_least_position: int | None = None,
+    ) -> Table:
+        """A table of metrics by dimensions, in the words of AggregateRequest (protos/trackd/v1/query.proto).
+
+        For example `aggregate(["events", "users", "p95(ms)"], ["time:day", "type"], time_zone="Europe/Berlin")`.
+        Filters come from trackd.where. Of a column of `order_by` with "-" in front the largest value comes first.
+        """
+        return self.ask(
+            new_question(
+                metrics,
+                dimensions,
+                start_ms=start_ms,
+                end_ms=end_ms,
+                time_zone=time_zone,
+                filter=filter,
+                order_by=order_by,
+                limit=limit,
+                totals=totals,
+                empty_buckets=empty_buckets,
+                compare_previous_period=compare_previous_period,
+                at_least_position=at_least_position,
+            )
+        )
+
+    def ask(self, question: AggregateRequest) -> Table:
+        """The answer to an aggregate question that is a message already: see trackd.new_question."""
+        return table_of(self._call(self._query.Aggregate, question))
 
     def list_event_types(self) -> Iterator[EventType]:
         """All types by name, fetched page by page."""
