@@ -62,6 +62,7 @@ def take_cut(files: Files, derived: Derived, months: Sequence[MonthInfo]) -> Cut
     states: dict[MonthInfo, tuple[int, int]] = {}
     removed: dict[MonthInfo, Positions] = {}
     to_pin = list(months)
+    view = derived.tail.view
     while to_pin:
         for info in to_pin:
             file = indexes[info] = files.index(info)

@@ -114,8 +114,10 @@ def _columns(rows: Sequence[Sequence[object]], wanted: Wanted) -> Columns:
     numbers = {}
     for key in wanted.numbers:
         column = next(rest)
-        present = np.flatnonzero(np.array([value is not None for value in column], np.bool_))
-        numbers[key] = (present, np.array([column[row] for row in present.tolist()], np.float64))
+        # What is beyond a double comes as infinite.
+        values = np.array([np.nan if value is None else value for value in column], np.float64)
+        present = np.flatnonzero(np.isfinite(values))
+        numbers[key] = (present, values[present])
     several: dict[Field, Several] = {}
     if wanted.tags:
         several[TAGS] = _tags(next(rest), next(rest))
