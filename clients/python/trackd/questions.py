@@ -48,6 +48,8 @@ def new_question(
 def question_from_json(text: str) -> AggregateRequest:
     """The question in the JSON form of AggregateRequest (protobuf.dev/programming-guides/json), or Invalid."""
     try:
+        if not text.lstrip().startswith("{"):  # the parser takes an empty list
+            raise json_format.ParseError("it must be a JSON object")
         return json_format.Parse(text, AggregateRequest())
     except (json_format.ParseError, RecursionError) as error:
         raise Invalid(f"this is no question: {error}", reason="QUESTION_INVALID") from error
