@@ -18,7 +18,7 @@ source and received_ms; JSON texts are compared by value (server.content).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from retention.month import Month
 from server.errors import TrackdError
@@ -33,6 +33,7 @@ from server.model import (
     Finding,
     Keyset,
     MonthInfo,
+    MonthState,
     Order,
 )
 from server.question import Answer, Question
@@ -135,6 +136,15 @@ class Store(ABC):
     @abstractmethod
     def months(self) -> Sequence[MonthInfo]:
         """All months that have a home in this store, oldest first."""
+
+    def last_positions(self) -> Mapping[Month, int]:
+        """For each month that can be read a position that none of its events lies behind: nothing is new beyond it.
+
+        What was read from `head` before this call is covered. Cheap, whatever number of months there is: whoever
+        follows the head asks after every commit. An engine that does not know better names the head for every month.
+        """
+        months = [info.month for info in self.months() if info.state is not MonthState.DAMAGED]
+        return dict.fromkeys(months, self.head)
 
     @abstractmethod
     def maintain(self, *, idle: bool) -> None:

@@ -94,6 +94,11 @@ class MemoryStore(Store):
         with self._lock:
             return [MonthInfo(month, 1, MonthState.OPEN) for month in sorted(self._months)]
 
+    def last_positions(self) -> Mapping[Month, int]:
+        with self._lock:
+            lasts = {Month.of(event.timestamp_ms): event.position for event in self._log}
+            return {month: lasts.get(month, 0) for month in self._months}
+
     def maintain(self, *, idle: bool) -> None:
         """Has nothing to do."""
 
