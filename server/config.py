@@ -122,6 +122,15 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows of an answer; the limit of a question that names none."""
 
 
+class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Following the store."""
+
+    streams_max: int = 64
+    """Subscribers at the same time; more are refused."""
+    readers: int = 2
+    """Threads that read for subscribers, beside those of questions."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -131,6 +140,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ingest: Ingest = Ingest()
     storage: Storage = Storage()
     query: Query = Query()
+    subscribe: Subscribe = Subscribe()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -217,7 +227,7 @@ def _judge(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _judge_numbers(config: Config) -> Iterator[tuple[str, str]]:
-    for name in ("limits", "ingest", "storage", "query"):
+    for name in ("limits", "ingest", "storage", "query", "subscribe"):
         section = getattr(config, name)
         for key in section.__struct_fields__:
             value = getattr(section, key)

@@ -60,6 +60,14 @@ class QuestionAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class PageRead:
+    """A page for subscribers was read and encoded. `seconds` include waiting for a reader."""
+
+    seconds: float
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallStarted:
     """A gRPC call came in. `type` is unary, client_stream, server_stream or bidi_stream."""
 
@@ -100,6 +108,12 @@ class Observer:
 
     def question_answered(self, question: QuestionAnswered) -> None:
         """Once a question."""
+
+    def page_read(self, page: PageRead) -> None:
+        """Once a page for subscribers."""
+
+    def events_delivered(self, events: int, size_bytes: int) -> None:
+        """So many events, encoded in so many bytes, were handed to the transport for one subscriber."""
 
     def call_started(self, call: CallStarted) -> None:
         """Once a call, before its handler."""
