@@ -81,6 +81,8 @@ class Daemon:
             head=lambda: self._store.head,
             months=lambda: len(self._store.months()),
             months_damaged=lambda: sum(info.state is MonthState.DAMAGED for info in self._store.months()),
+            tail_events=lambda: self._store.tail_events,
+            months_unindexed=lambda: self._store.months_unindexed,
             wal_bytes=lambda: self._store.wal_bytes,
             disk_free_bytes=lambda: self._store.disk_free_bytes,
             event_loop_lag_seconds=lambda: self._loop_lag_s,

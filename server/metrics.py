@@ -116,6 +116,8 @@ class Gauges:
     head: Callable[[], float]
     months: Callable[[], float]
     months_damaged: Callable[[], float]
+    tail_events: Callable[[], float]
+    months_unindexed: Callable[[], float]
     wal_bytes: Callable[[], float]
     disk_free_bytes: Callable[[], float]
     event_loop_lag_seconds: Callable[[], float]
@@ -320,6 +322,12 @@ class _GaugeCollector(Collector):
             ("trackd_head_position", "The highest position that is durable and visible.", gauges.head),
             ("trackd_months", "Months in the store.", gauges.months),
             ("trackd_months_damaged", "Months that cannot be read and refuse everything.", gauges.months_damaged),
+            ("trackd_tail_events", "Events that the index does not cover yet, over all months.", gauges.tail_events),
+            (
+                "trackd_months_unindexed",
+                "Months whose index is missing or behind: questions about them read the events themselves.",
+                gauges.months_unindexed,
+            ),
             ("trackd_sqlite_wal_bytes", "Size of all write-ahead logs.", gauges.wal_bytes),
             ("trackd_disk_free_bytes", "Room left on the file system of the data.", gauges.disk_free_bytes),
             ("trackd_event_loop_lag_seconds", "How late the event loop last was.", gauges.event_loop_lag_seconds),

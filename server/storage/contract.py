@@ -164,6 +164,11 @@ class Store(ABC):
         return 0
 
     @property
+    def months_unindexed(self) -> int:
+        """Months that derived data does not cover up to the tail; 0 for an engine that has none. For gauges."""
+        return 0
+
+    @property
     def wal_bytes(self) -> int:
         """Size of the logs that maintenance has still to fold back; 0 for an engine that has none. For gauges."""
         return 0

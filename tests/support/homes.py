@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from retention.month import Month
 from server.config import Storage
+from server.errors import TrackdError
+from server.model import Appended, Batch
 from server.storage.contract import Store
 from server.storage.memory.store import MemoryStore
 from tests.support.events import read
@@ -117,7 +120,35 @@ class SqliteHome(Home):
         return SqliteStore(self.path, self.settings, months_max=self.months_max)
 
 
-HOMES: tuple[type[Home], ...] = (MemoryHome, SqliteHome)
+class FoldedHome(SqliteHome):
+    """The embedded engine, whose index has everything before the next step: questions find nothing in the tail."""
+
+    def _open(self) -> Store:
+        from server.storage.sqlite.store import SqliteStore
+
+        class Folded(SqliteStore):
+            """Settles after each change."""
+
+            def append(self, batches: Sequence[Batch]) -> Sequence[Appended | TrackdError]:
+                answers = super().append(batches)
+                assert self.settle()
+                return answers
+
+            def remove(self, month: Month, positions: Sequence[int]) -> int:
+                removed = super().remove(month, positions)
+                assert self.settle()
+                return removed
+
+        return Folded(self.path, self.settings, months_max=self.months_max)
+
+
+class SmallTailHome(SqliteHome):
+    """The embedded engine, whose index follows two events at a time: questions find some here and some there."""
+
+    settings = Storage(disk_free_bytes_min=1, open_months_max=4, tail_events_max=8)
+
+
+HOMES: tuple[type[Home], ...] = (MemoryHome, SqliteHome, FoldedHome, SmallTailHome)
 
 
 def contents(store: Store) -> dict[str, Any]:

@@ -56,6 +56,8 @@ PROMISED = {
     "trackd_months",
     "trackd_query_failures_total",
     "trackd_query_seconds_bucket",
+    "trackd_tail_events",
+    "trackd_months_unindexed",
     "trackd_sqlite_wal_bytes",
     "trackd_write_queue_bytes",
     "trackd_write_queue_events",

@@ -320,6 +320,10 @@ class SqliteStore(Store):
     def tail_events(self) -> int:
         return len(self._derived.tail)
 
+    @property
+    def months_unindexed(self) -> int:
+        return len(self._derived.tail.view.gaps)
+
     def settle(self, timeout_s: float = 60.0) -> bool:
         """Waits until derived data covers everything; False if that takes longer. For tests and benchmarks."""
         return self._derived.settle(timeout_s)

@@ -104,7 +104,7 @@ class Derived:
     def settle(self, timeout_s: float) -> bool:
         """Waits until everything is folded and merged; False if that takes longer."""
         end = time.monotonic() + timeout_s
-        self._folder.hurry = True
+        self.tail.hurry = True
         try:
             while not self._folder.idle:
                 if time.monotonic() > end:
@@ -113,7 +113,7 @@ class Derived:
                 time.sleep(0.002)
             return True
         finally:
-            self._folder.hurry = False
+            self.tail.hurry = False
 
     def close(self) -> None:
         """Ends the thread. What is not folded yet is found by the next start."""

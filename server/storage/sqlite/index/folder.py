@@ -61,8 +61,6 @@ class Folder:
         self._zones = zones
         self._dimensions = dimensions
         self._stopping = False
-        self.hurry = False
-        """Somebody waits: what is in the tail is folded at once."""
         self._busy = False
         self._partial_since: float | None = None
         self._unmerged: set[Month] = set()
@@ -164,7 +162,7 @@ class Folder:
         now = time.monotonic()
         if self._partial_since is None:
             self._partial_since = now
-        return first if self.hurry or now - self._partial_since >= PARTIAL_AFTER_S else None
+        return first if self._tail.hurry or now - self._partial_since >= PARTIAL_AFTER_S else None
 
     def _fold(self, span: Span) -> None:
         """Makes a run a month out of a part of the tail. Months that have gaps get one more."""

@@ -153,6 +153,8 @@ class Tail:
         self.view = TailView(head=head, floor=head, gaps=frozenset(months))
         self.work = threading.Event()
         """Set when there is something to fold at once."""
+        self.hurry = False
+        """Somebody waits: also a block that is not full is folded at once."""
 
     def __len__(self) -> int:
         return len(self.view)
@@ -163,11 +165,14 @@ class Tail:
         """Waits until so many more rows stay within the bound; False if that takes too long."""
         if len(self.view) + rows <= self._rows_max:
             return True
+        self.hurry = True
         self.work.set()
         with self._changed:
-            return self._changed.wait_for(
+            in_time = self._changed.wait_for(
                 lambda: not len(self.view) or len(self.view) + rows <= self._rows_max, timeout_s
             )
+        self.hurry = False
+        return in_time
 
     def add(self, batches: Iterable[Added], head: int) -> None:
         """Takes over what a group has committed, and lets readers see it."""
