@@ -29,6 +29,7 @@ from server.query.service import QueryService
 from server.rpc.server import RpcServer
 from server.storage.contract import Store
 from server.storage.factory import open_store
+from server.subscribe.service import SubscribeService
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,9 @@ class Daemon:
             answer_rows_max=config.query.answer_rows_max,
             open_registry=config.ingest.open_registry,
         )
-        self.rpc = RpcServer(config.listen.grpc, ingest, query, config.limits, self.observer)
+        self._subscribe = SubscribeService(store, config.subscribe, self.observer)
+        self._writer.committed = self._subscribe.moved
+        self.rpc = RpcServer(config.listen.grpc, ingest, query, self._subscribe, config.limits, self.observer)
         self.exporter = Exporter(
             config.listen.metrics, self.observer.registry, alive=self._alive, ready=lambda: self._ready
         )
@@ -86,6 +89,8 @@ class Daemon:
             wal_bytes=lambda: self._store.wal_bytes,
             disk_free_bytes=lambda: self._store.disk_free_bytes,
             event_loop_lag_seconds=lambda: self._loop_lag_s,
+            subscribers=lambda: self._subscribe.streams,
+            subscribe_lag_positions=lambda: self._subscribe.lag,
         )
 
     async def run(self, announce: Callable[[Daemon], None]) -> int:
@@ -109,6 +114,7 @@ class Daemon:
         await self.rpc.stop(drain_s=0.0 if self._failed else DRAIN_S, grace_s=1.0 if self._failed else GRACE_S)
         await self._writer.close()
         await self._readers.close()
+        await self._subscribe.stop()
         self.exporter.close()
         if self._failed:
             log.critical("store_failed", reason=self._failed.reason, problem=str(self._failed))

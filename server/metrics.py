@@ -26,6 +26,7 @@ from server.observe import (
     CallStarted,
     GroupCommitted,
     Observer,
+    PageRead,
     QuestionAnswered,
 )
 
@@ -79,6 +80,7 @@ METHODS: Mapping[tuple[str, str], str] = {
     ("trackd.v1.EventTypeService", "ListEventTypes"): "unary",
     ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
     ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",
+    ("trackd.v1.SubscribeService", "Subscribe"): "server_stream",
 }
 """(service, method) -> type; a test compares it with protos/trackd/v1."""
 
@@ -121,6 +123,8 @@ class Gauges:
     wal_bytes: Callable[[], float]
     disk_free_bytes: Callable[[], float]
     event_loop_lag_seconds: Callable[[], float]
+    subscribers: Callable[[], float]
+    subscribe_lag_positions: Callable[[], float]
 
 
 class PrometheusObserver(Observer):
@@ -140,6 +144,7 @@ class PrometheusObserver(Observer):
         self._batches = _BatchSeries(self.registry, buckets)
         self._calls = _CallSeries(self.registry, buckets)
         self._questions = _QuestionSeries(self.registry, buckets)
+        self._pages = _PageSeries(self.registry, buckets)
         info = Info("trackd_build", "Always 1; the labels say what runs.", registry=self.registry)
         info.info(dict(build_info() if build is None else build))
         self.registry.register(_GaugeCollector(gauges))
@@ -185,6 +190,15 @@ class PrometheusObserver(Observer):
         self._questions.seconds[question.kind].observe(question.seconds)
         if not question.ok:
             self._questions.failures[question.kind].inc()
+
+    def page_read(self, page: PageRead) -> None:
+        """Observes how long it took."""
+        self._pages.seconds.observe(page.seconds)
+
+    def events_delivered(self, events: int, size_bytes: int) -> None:
+        """Counts them."""
+        self._pages.events.inc(events)
+        self._pages.bytes.inc(size_bytes)
 
     def call_started(self, call: CallStarted) -> None:
         """Counts it."""
@@ -312,6 +326,16 @@ class _QuestionSeries:
         self.failures = _ByWord(failures.labels, QUESTION_KINDS)
 
 
+class _PageSeries:
+    """Pages for subscribers."""
+
+    def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
+        text = "How long a page for subscribers took, waiting for a reader included."
+        self.seconds = Histogram("trackd_subscribe_page_seconds", text, registry=registry, buckets=buckets)
+        self.events = Counter("trackd_subscribe_events", "Events sent to subscribers.", registry=registry)
+        self.bytes = Counter("trackd_subscribe_bytes", "Encoded size of those events.", registry=registry)
+
+
 class _GaugeCollector(Collector):
     """Reads the gauges when it is asked, so that they cost nothing in between."""
 
@@ -331,6 +355,12 @@ class _GaugeCollector(Collector):
             ("trackd_sqlite_wal_bytes", "Size of all write-ahead logs.", gauges.wal_bytes),
             ("trackd_disk_free_bytes", "Room left on the file system of the data.", gauges.disk_free_bytes),
             ("trackd_event_loop_lag_seconds", "How late the event loop last was.", gauges.event_loop_lag_seconds),
+            ("trackd_subscribers", "Subscribers that are connected.", gauges.subscribers),
+            (
+                "trackd_subscribe_lag_positions",
+                "By how many positions the slowest subscriber is behind the head.",
+                gauges.subscribe_lag_positions,
+            ),
         )
 
     def describe(self) -> Iterator[GaugeMetricFamily]:

@@ -89,6 +89,8 @@ class Writer:
         self._closing = False
         self.full: TrackdError | None = None
         """Why writes are refused at the moment (DISK_FULL), or None. Heals by itself."""
+        self.committed: Callable[[], None] = _nobody
+        """Called on the loop once a group, after its answers: the head has moved."""
         self.queue_events = 0
         self.queue_bytes = 0
         self.heartbeat = time.monotonic()
@@ -163,6 +165,7 @@ class Writer:
                     waiting.done.set_result(result)
         if self.queue_events < self._limits.queue_events_max and self.queue_bytes < self._limits.queue_bytes_max:
             self._room.set()
+        self.committed()
 
     @staticmethod
     def _resolve_call(call: _Call, result: Any, error: TrackdError | None) -> None:
@@ -340,6 +343,10 @@ class Writer:
         for call in self._calls:
             self._resolve_call(call, None, store_failed())
         self._calls.clear()
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def store_failed() -> Unavailable:

@@ -40,7 +40,7 @@ class QueryService:
         self, where: EventFilter, order: Order, *, page_size: int, token: str, at_least: int | None
     ) -> tuple[Sequence[Event], str, int]:
         """One page, the token of the next page ("" at the end), and the head that the list is cut at."""
-        _judge_filter(where)
+        judge_filter(where)
         size = _page_size(page_size)
         asked = page_token.digest("events", where, order)
         after: Keyset | None = None
@@ -63,7 +63,7 @@ class QueryService:
         self, where: EventFilter, by: Sequence[Dimension], *, at_least: int | None
     ) -> tuple[Sequence[Count], int]:
         """The counts, and the head that they are cut at."""
-        _judge_filter(where)
+        judge_filter(where)
         if len(set(by)) != len(by):
             raise Invalid("DIMENSION_INVALID", "each dimension at most once", field="by")
         as_of = self._cut(at_least)
@@ -157,7 +157,8 @@ def _page_size(asked: int) -> int:
     return min(asked or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
-def _judge_filter(where: EventFilter) -> None:
+def judge_filter(where: EventFilter) -> None:
+    """Raises Invalid if a filter is larger than one may be, or contradicts itself."""
     for name in ("types", "user_ids", "sources", "session_ids", "tags"):
         values = getattr(where, name)
         if len(values) > FILTER_VALUES_MAX:

@@ -22,6 +22,7 @@ _Request = TypeVar("_Request", bound=message.Message)
 
 UNARY = "unary"
 BIDI = "bidi_stream"
+SERVER_STREAM = "server_stream"
 
 
 def unary(

@@ -9,16 +9,20 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2
+from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
 
 from server.config import MIB, Limits
 from server.errors import ConfigurationError
 from server.ingest.service import IngestService
 from server.observe import CallHandled, CallStarted, Observer
 from server.query.service import QueryService
-from server.rpc import calls, ingest, query
+from server.rpc import calls, ingest, query, subscribe
+from server.subscribe.service import SubscribeService
 
 MESSAGE_BYTES_MAX = 8 * MIB
+
+CUT_OFF_GRACE_S = 3.0
+"""grpc.aio cannot end one call alone: beside subscribers that do not read, this is what all others get at a stop."""
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     # A second daemon on the same port must fail, not share it.
@@ -48,6 +52,7 @@ class RpcServer:
         address: str,
         ingest_service: IngestService,
         query_service: QueryService,
+        subscribe_service: SubscribeService,
         limits: Limits,
         observer: Observer,
     ) -> None:
@@ -56,10 +61,12 @@ class RpcServer:
         self._ingest = ingest.IngestMethods(ingest_service, limits, observer)
         methods = query.QueryMethods(query_service, observer)
         types = query.EventTypeMethods(query_service, ingest_service, observer)
+        self._subscribe = subscribe.SubscribeMethods(subscribe_service, observer)
         services: Mapping[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
             ingest.SERVICE: self._ingest.handlers(),
             query.SERVICE: methods.handlers(),
             query.TYPES_SERVICE: types.handlers(),
+            subscribe.SERVICE: self._subscribe.handlers(),
         }
         # Generic handlers: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
         self._server.add_generic_rpc_handlers(
@@ -68,7 +75,7 @@ class RpcServer:
         generic: Any = _GenericOnly(self._server)  # all that the generated code needs of a server
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)
-        files = (ingest_pb2, query_pb2, event_type_pb2)
+        files = (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2)
         names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
         self._services = [*names, ""]
         described = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -95,9 +102,8 @@ class RpcServer:
     async def set_serving(self, *, ingest_serving: bool, query_serving: bool) -> None:
         """What health says; the server as a whole ("") serves if both do."""
         for name in self._services:
-            serving = {ingest.SERVICE: ingest_serving, query.SERVICE: query_serving}.get(
-                name, ingest_serving and query_serving
-            )
+            reading = {query.SERVICE: query_serving, subscribe.SERVICE: query_serving}
+            serving = {ingest.SERVICE: ingest_serving, **reading}.get(name, ingest_serving and query_serving)
             state = health_pb2.HealthCheckResponse
             await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)
 
@@ -106,11 +112,19 @@ class RpcServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(drain_s)
         self._ingest.drain()
+        self._subscribe.drain()
         deadline = asyncio.get_running_loop().time() + grace_s
         # `stop` does not wait for handlers that still have something to say.
-        while self._ingest.open_streams and asyncio.get_running_loop().time() < deadline:
+        while self._open_streams and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.005)
-        await self._server.stop(max(0.5, deadline - asyncio.get_running_loop().time()))
+        left_s = deadline - asyncio.get_running_loop().time()
+        if self._subscribe.cut_off:
+            left_s = min(left_s, CUT_OFF_GRACE_S)
+        await self._server.stop(max(0.5, left_s))
+
+    @property
+    def _open_streams(self) -> int:
+        return self._ingest.open_streams + self._subscribe.open_streams
 
 
 class _GenericOnly:

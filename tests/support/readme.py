@@ -295,7 +295,7 @@ def reasons(source: str) -> dict[str, set[str]]:
             for word in node.keywords:
                 if word.arg == "reason":
                     note(word.value, *filter(None, [status or (_PER_EVENT if name in places else "")]))
-        elif isinstance(node, ast.Return | ast.Assign) and isinstance(node.value, ast.Tuple):
+        elif isinstance(node, ast.Return | ast.Assign) and isinstance(node.value, ast.Tuple) and node.value.elts:
             first, *rest = node.value.elts
             if rest and (isinstance(rest[0], ast.JoinedStr) or " " in str(getattr(rest[0], "value", ""))):
                 note(first, _PER_EVENT)

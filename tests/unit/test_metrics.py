@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2
+from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
 
 from server.metrics import METHODS, REJECTION_REASONS, Gauges, PrometheusObserver, build_info
 from server.observe import (
@@ -21,6 +21,7 @@ from server.observe import (
     CallStarted,
     GroupCommitted,
     Observer,
+    PageRead,
     QuestionAnswered,
 )
 
@@ -30,6 +31,8 @@ STREAM = ("trackd.v1.IngestService", "AppendStream", "bidi_stream")
 APPEND_LABELS = {"grpc_service": APPEND[0], "grpc_method": APPEND[1], "grpc_type": APPEND[2]}
 STREAM_LABELS = {"grpc_service": STREAM[0], "grpc_method": STREAM[1], "grpc_type": STREAM[2]}
 OTHER_LABELS = {"grpc_service": "other", "grpc_method": "other", "grpc_type": "unary"}
+
+KINDS = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}
 
 # Names that dashboards and rules are written for: one that goes away breaks them.
 PROMISED = {
@@ -59,6 +62,11 @@ PROMISED = {
     "trackd_tail_events",
     "trackd_months_unindexed",
     "trackd_sqlite_wal_bytes",
+    "trackd_subscribe_bytes_total",
+    "trackd_subscribe_events_total",
+    "trackd_subscribe_lag_positions",
+    "trackd_subscribe_page_seconds_bucket",
+    "trackd_subscribers",
     "trackd_write_queue_bytes",
     "trackd_write_queue_events",
 }
@@ -217,6 +225,17 @@ def test_a_question_is_observed_and_its_failure_counted(observer: PrometheusObse
     assert value(observer, "trackd_query_failures_total", kind="list_events") == 0
 
 
+def test_what_subscribers_get_is_counted(observer: PrometheusObserver) -> None:
+    """Pages by their time; events and bytes once for each subscriber that they were sent to."""
+    observer.page_read(PageRead(0.004, 100))
+    for _ in range(3):
+        observer.events_delivered(100, 9_000)
+    assert value(observer, "trackd_subscribe_page_seconds_count") == 1
+    assert value(observer, "trackd_subscribe_page_seconds_bucket", le="0.005") == 1
+    assert value(observer, "trackd_subscribe_events_total") == 300
+    assert value(observer, "trackd_subscribe_bytes_total") == 27_000
+
+
 def test_calls_have_the_names_of_go(observer: PrometheusObserver) -> None:
     """Started, handled by code in Go's spelling, and messages both ways."""
     observer.call_started(CallStarted(*APPEND))
@@ -242,8 +261,8 @@ def test_the_lifetime_of_a_stream_is_no_latency(observer: PrometheusObserver) ->
 def test_known_methods_are_those_of_the_protocol() -> None:
     """A method that is added to protos/ has series of its own."""
     protocol = {
-        (service.full_name, method.name): ("bidi_stream" if method.client_streaming else "unary")
-        for file in (ingest_pb2, query_pb2, event_type_pb2)
+        (service.full_name, method.name): KINDS[method.client_streaming, method.server_streaming]
+        for file in (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
@@ -312,6 +331,8 @@ def test_an_observer_that_wants_to_know_nothing_is_fine_with_everything() -> Non
     observer.accepted_lost(1)
     observer.group_committed(GroupCommitted(1, 1, 0.1, 0.0))
     observer.question_answered(QuestionAnswered("list_events", 0.1, ok=True))
+    observer.page_read(PageRead(0.1, 5))
+    observer.events_delivered(5, 500)
     observer.call_started(CallStarted(*APPEND))
     observer.call_handled(CallHandled(*APPEND, "OK", 0.1))
     observer.message_received(*APPEND)
