@@ -12,6 +12,7 @@ from server.errors import TrackdError
 from server.model import Finding
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
+from server.storage.sqlite.index.check import check_index
 from server.storage.sqlite.layout import Layout
 
 CACHE_BYTES = 32 * 1024 * 1024
@@ -37,6 +38,10 @@ def check_directory(layout: Layout) -> list[Finding]:
             checked = _MonthCheck(layout, month, generation)
             problems = list(checked.problems())
             problems += checked.against(catalog, names, positions)
+            findings += [
+                Finding(f"months/{month}/g{generation:04d}/{name}", f"{problem}; delete it, it is made anew")
+                for name, problem in checked.index_problems(layout)
+            ]
             checked.close()
         except (TrackdError, apsw.Error) as error:
             problems = [f"cannot be read: {error}"]
@@ -107,6 +112,10 @@ class _MonthCheck:
             yield from self._rows_with(self._events, claim, condition)
         orphan = f"position NOT IN (SELECT position FROM {self._events})"
         yield from self._rows_with(self._changes, "change has no event", orphan)
+
+    def index_problems(self, layout: Layout) -> Iterator[tuple[str, str]]:
+        """What is wrong with the month's index."""
+        return check_index(layout, self._month, self._generation, self._connection)
 
     def _rows_with(self, table: str, claim: str, condition: str) -> Iterator[str]:
         sql = f"SELECT position FROM {table} WHERE {condition} LIMIT {FINDINGS_MAX}"

@@ -53,13 +53,19 @@ def page(
 
 def events_at(month: Month, positions: Sequence[int], where: EventFilter, order: Order) -> tuple[str, Bindings]:
     """Those of the events at some positions that match, as `page` gives them."""
-    conditions, bindings = _conditions(where, max(positions, default=0))
+    chosen = _marks(positions)
+    bindings: Bindings = [*positions]
+    if where != EventFilter():
+        conditions, more = _conditions(where, max(positions, default=0))
+        chosen = (
+            f"SELECT position FROM {events_table(month)} WHERE position IN ({chosen}) AND {' AND '.join(conditions)}"
+        )
+        bindings += more
     sql = (
         _EVENT.format(events=events_table(month), changes=changes_table(month))
-        + f"WHERE e.position IN ({_marks(positions)}) AND e.position IN (SELECT position FROM {events_table(month)} "
-        f"WHERE position IN ({_marks(positions)}) AND {' AND '.join(conditions)}) ORDER BY {_ordered('e.', order)}"
+        + f"WHERE e.position IN ({chosen}) ORDER BY {_ordered('e.', order)}"
     )
-    return sql, [*positions, *positions, *bindings]
+    return sql, bindings
 
 
 def _ordered(prefix: str, order: Order) -> str:

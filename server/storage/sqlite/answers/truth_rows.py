@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import orjson
-
 from server.storage.sqlite.answers.cut import MonthCut
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.index.rows import Rows
-from server.storage.sqlite.index.truth import Tagged, rows_of
+from server.storage.sqlite.index.truth import Tagged, rows_of, tagged_of
 from server.storage.sqlite.schema import events_table
 
 WINDOW_ROWS = 100_000
@@ -29,7 +27,7 @@ def gap_rows(files: Files, month: MonthCut) -> Iterator[tuple[Rows, Tagged]]:
             )
         )
         if found:
-            yield rows_of(found), [(row[0], tuple(orjson.loads(row[5]))) for row in found if row[5]]
+            yield rows_of(found), tagged_of(found)
         if len(found) < WINDOW_ROWS:
             return
         after = found[-1][0]

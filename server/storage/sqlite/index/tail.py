@@ -177,9 +177,11 @@ class Tail:
     def add(self, batches: Iterable[Added], head: int) -> None:
         """Takes over what a group has committed, and lets readers see it."""
         with self._changed:
+            spans = self.view.spans
             for batch in batches:
-                self._add(batch)
-            self.view = replace(self.view, head=head, spans=self._spans())
+                spans = self._add(batch, spans)
+            # All of the group at once: nobody sees rows above the head.
+            self.view = replace(self.view, head=head, spans=self._with_current(spans))
 
     def give_up(self, head: int, months: Iterable[Month]) -> None:
         """A group failed half way: lets go of all rows, and says that their months have gaps below `head`."""
@@ -206,7 +208,8 @@ class Tail:
             self._current = Block(self._block_rows)
             self.view = replace(self.view, spans=tuple(part for part in spans if len(part)))
 
-    def _add(self, batch: Added) -> None:
+    def _add(self, batch: Added, spans: tuple[Span, ...]) -> tuple[Span, ...]:
+        """Writes rows into blocks; the spans with those blocks that are full."""
         stamps = np.array(batch.timestamps_ms, np.int64)
         kept = np.arange(len(stamps))
         if batch.excluded:
@@ -217,7 +220,8 @@ class Tail:
         while done < len(kept):
             block = self._current
             if block.used == block.size:
-                self._finish_block()
+                spans = self._with_current(spans)
+                self._current = Block(self._block_rows)
                 continue
             some = kept[done : done + block.size - block.used]
             part = slice(block.used, block.used + len(some))
@@ -233,14 +237,10 @@ class Tail:
             done += len(some)
         if self._current.used == self._current.size:
             self.work.set()
+        return spans
 
-    def _finish_block(self) -> None:
-        self.view = replace(self.view, spans=self._spans())
-        self._current = Block(self._block_rows)
-
-    def _spans(self) -> tuple[Span, ...]:
-        """The spans of the view with what has been written since; the current block is the last one or is not there."""
-        spans = self.view.spans
+    def _with_current(self, spans: tuple[Span, ...]) -> tuple[Span, ...]:
+        """Spans with all that is in the current block, which is the last one of them or is not there."""
         block = self._current
         if not block.used:
             return spans

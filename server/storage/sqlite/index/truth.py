@@ -49,7 +49,7 @@ class Truth:
             "WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
             (after, up_to, limit),
         )
-        return rows_of(found), [(row[0], tuple(orjson.loads(row[5]))) for row in found if row[5]]
+        return rows_of(found), tagged_of(found)
 
     def values(self, month: Month, kind: int, key: str, first: int, last: int) -> list[tuple[int, str]]:
         """(position, value) of a metadata key in the events of a type between two positions, where there is one."""
@@ -89,6 +89,11 @@ class Truth:
             connection = sqlite.open_reader(self._layout.events(info.month, info.generation), cache_bytes=CACHE_BYTES)
         self._open[month] = connection
         return connection
+
+
+def tagged_of(found: Sequence[Sequence[Any]]) -> Tagged:
+    """The tags out of the same tuples, which have them at the sixth place."""
+    return [(row[0], tuple(orjson.loads(row[5]))) for row in found if row[5]]
 
 
 def rows_of(found: Sequence[Sequence[Any]]) -> Rows:
