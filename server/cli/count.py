@@ -5,12 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
+import orjson
 import trackd
 import typer
 
-from server.cli import filters
+from server.cli import export, filters
 from server.cli.bars import bar_table
-from server.cli.terminal import AsJson, Target, Timeout, connected, out, print_json, say
+from server.cli.export import ExportColumn, Format, Kind
+from server.cli.terminal import AsJson, Target, Timeout, connected, out, say
 
 
 class Dimension(StrEnum):
@@ -37,25 +39,32 @@ def count(
     since: filters.Since = None,
     until: filters.Until = None,
     top: Annotated[int, typer.Option(min=0, help="Rows of the table at most; 0: all. JSON has all.")] = 40,
+    form: export.ChosenFormat = None,
+    output: export.Output = None,
     target: Target = trackd.DEFAULT_TARGET,
     timeout: Timeout = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Count events, exactly and up to the last acknowledged one.
 
-    Months are UTC calendar months of event time. --json prints
+    Months are UTC calendar months of event time. JSON, by --json or --format json, is
     {"rows": [{"type": ..., "events": ...}], "events": ..., "as_of_position": ...}.
 
     Exit codes: 0 done, 1 refused, 2 no daemon answers (or wrong usage).
     """
+    chosen = export.chosen(form, output, as_json=as_json)
     dimensions = list(dict.fromkeys(by or ()))
     where = filters.event_filter(types, users, sources, sessions, tags, since, until)
     with connected(target, timeout) as client:
         counts = client.count_events(where, by=[dimension.value for dimension in dimensions])
-    if as_json:
-        print_json(counts_json(counts, dimensions))
+    if chosen is Format.JSON:
+        export.write_lines(output, [orjson.dumps(counts_json(counts, dimensions)).decode()])
         return
     rows = [(tuple(getattr(row, _FIELDS[name]) for name in dimensions), row.events) for row in counts.rows]
+    if chosen is not Format.TABLE:
+        columns = [*(ExportColumn(name.value, Kind.TEXT) for name in dimensions), ExportColumn("events", Kind.INTEGER)]
+        export.write(chosen, output, columns, [[(*key, events) for key, events in rows]])
+        return
     if dimensions and dimensions[0] is not Dimension.MONTH:
         rows.sort(key=lambda row: -row[1])
     shown = rows if not top else rows[-top:] if dimensions[:1] == [Dimension.MONTH] else rows[:top]

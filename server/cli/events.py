@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,9 +15,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from server.cli import filters
+from server.cli import export, filters
+from server.cli.export import ExportColumn, Format, Kind
 from server.cli.moments import show_moment
-from server.cli.terminal import AsJson, Target, Timeout, connected, harmless, out, print_json, say
+from server.cli.terminal import AsJson, Target, Timeout, connected, harmless, out, say
 
 _ACTIONS = {1: "create", 2: "update", 3: "delete"}
 _STATUSES = {0: "success", 1: "success", 2: "failed"}
@@ -42,27 +43,33 @@ def events(
     until: filters.Until = None,
     order: Annotated[Order, typer.Option(help="By event time or in commit order.")] = Order.TIME_DESC,
     limit: Annotated[int, typer.Option(min=0, help="How many at most; 0: all.")] = 20,
+    form: export.ChosenFormat = None,
+    output: export.Output = None,
     target: Target = trackd.DEFAULT_TARGET,
     timeout: Timeout = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """List events, the newest first.
 
-    With --json one object a line, metadata as a JSON value. Options that choose events must all match; one that is
-    repeated matches any of its values.
+    JSON, by --json or --format json, is one object a line, metadata as a JSON value. In CSV and Parquet, metadata and
+    values of changes are JSON texts, and times are UTC. Options that choose events must all match; one that is repeated
+    matches any of its values.
 
     Exit codes: 0 done, 1 refused, 2 no daemon answers (or wrong usage).
     """
+    chosen = export.chosen(form, output, as_json=as_json)
     where = filters.event_filter(types, users, sources, sessions, tags, since, until)
     with connected(target, timeout) as client:
         # One more than shown tells whether there are more.
-        wanted = None if limit == 0 else limit + (not as_json)
+        wanted = None if limit == 0 else limit + (chosen is Format.TABLE)
         found = itertools.islice(
             client.list_events(where, order=order.value, page_size=min(wanted or 1_000, 1_000)), wanted
         )
-        if as_json:
-            for stored in found:
-                print_json(event_json(stored))
+        if chosen is Format.JSON:
+            export.write_lines(output, (orjson.dumps(event_json(stored)).decode() for stored in found))
+            return
+        if chosen is not Format.TABLE:
+            export.write(chosen, output, EXPORTED, _batches(found))
             return
         rows = list(found)
     out.print(event_table(rows[:limit] if limit else rows))
@@ -70,6 +77,69 @@ def events(
         say(f"there are more; --limit shows them (now {limit})", "dim")
     if not rows:
         say("no events match", "dim")
+
+
+EXPORTED = [
+    ExportColumn("position", Kind.INTEGER),
+    ExportColumn("id", Kind.TEXT),
+    ExportColumn("type", Kind.TEXT),
+    ExportColumn("user_id", Kind.TEXT),
+    ExportColumn("source", Kind.TEXT),
+    ExportColumn("timestamp", Kind.INSTANT),
+    ExportColumn("received", Kind.INSTANT),
+    ExportColumn("session_id", Kind.TEXT),
+    ExportColumn("client_ip", Kind.TEXT),
+    ExportColumn("description", Kind.TEXT),
+    ExportColumn("tags", Kind.TEXTS),
+    ExportColumn("metadata", Kind.TEXT),
+    ExportColumn("change_table", Kind.TEXT),
+    ExportColumn("change_row", Kind.TEXT),
+    ExportColumn("change_action", Kind.TEXT),
+    ExportColumn("change_status", Kind.TEXT),
+    ExportColumn("change_old_values", Kind.TEXT),
+    ExportColumn("change_new_values", Kind.TEXT),
+    ExportColumn("change_rows_affected", Kind.INTEGER),
+]
+"""Events in files, one a row. Texts that are absent are empty, the parts of a change null where there is none."""
+EXPORTED_AT_ONCE = 10_000
+
+
+def _batches(found: Iterable[trackd.StoredEvent]) -> Iterator[export.Rows]:
+    """The rows for EXPORTED, so many at a time."""
+    rows = map(_exported, found)
+    while batch := list(itertools.islice(rows, EXPORTED_AT_ONCE)):
+        yield batch
+
+
+def _exported(stored: trackd.StoredEvent) -> tuple[Any, ...]:
+    event = stored.event
+    change: tuple[Any, ...] = (None,) * 7
+    if event.HasField("change"):
+        told = event.change
+        change = (
+            told.table_name,
+            told.row_id,
+            _ACTIONS.get(told.action, str(told.action)),
+            _STATUSES.get(told.status, str(told.status)),
+            told.old_values,
+            told.new_values,
+            told.rows_affected if told.HasField("rows_affected") else None,
+        )
+    return (
+        stored.position,
+        str(UUID(bytes=event.id)),
+        event.type,
+        event.user_id,
+        stored.source,
+        event.timestamp_ms,
+        stored.received_ms,
+        event.session_id,
+        event.client_ip,
+        event.description,
+        list(event.tags),
+        event.metadata,
+        *change,
+    )
 
 
 def event_table(rows: Iterable[trackd.StoredEvent]) -> Table:

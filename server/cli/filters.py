@@ -7,6 +7,7 @@ from typing import Annotated
 import trackd
 import typer
 
+from server.cli import moments
 from server.cli.moments import parse_moment
 
 Types = Annotated[list[str] | None, typer.Option("--type", metavar="NAME", help="Of this type; repeat for more.")]
@@ -16,7 +17,7 @@ Sessions = Annotated[list[str] | None, typer.Option("--session", metavar="ID", h
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="With at least one of these tags.")]
 Since = Annotated[
     str | None,
-    typer.Option("--since", metavar="TIME", help="At or after this: 2025-11, 2025-11-24 or 2025-11-24T18:30 (UTC)."),
+    typer.Option("--since", metavar="TIME", help=f"At or after this: {moments.FORMS}."),
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before this; written in the same ways.")]
 
