@@ -70,8 +70,11 @@ def buckets(start_ms: int, end_ms: int, unit: BucketUnit, zone: ZoneInfo) -> Ite
         yield from _clock_buckets(start_ms, end_ms, unit, zone)
         return
     day = first_date((start_ms + offset_ms(start_ms, zone)) // DAY_MS, unit)
+    seen = None
     while (start := date_start(day, zone)) < end_ms:
-        yield start
+        if start != seen:  # A date that a zone left out begins when the next one does.
+            yield start
+        seen = start
         day = first_date(day + {BucketUnit.DAY: 1, BucketUnit.WEEK: 7, BucketUnit.MONTH: 31}[unit], unit)
 
 

@@ -286,7 +286,7 @@ def test_without_dimensions_the_only_row_is_the_total() -> None:
 def test_people_are_told_what_they_might_not_expect() -> None:
     """Cut rows, unbounded questions, partial buckets, periods of another length, tags."""
     store = store_of(*users(("ann", 1), ("ben", 1), ("cem", 1), month=(2025, 11)))
-    assert asked(Stand(store), "users").warnings == ("All 30 months were read: a start_ms makes this faster.",)
+    assert asked(Stand(store), "users").warnings == ("All 30 months were read: a range with a begin takes less.",)
     cut = asked(store, dimensions=("user",), rows_max=2)
     assert cut.more
     assert "at most 2" in cut.warnings[0]

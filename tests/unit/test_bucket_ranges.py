@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.question import BucketUnit
@@ -23,10 +23,14 @@ ZONES = (
     "Pacific/Apia",
 )
 FIRST_MS = int(datetime(2005, 1, 1, tzinfo=UTC).timestamp()) * 1000
+SAMOA_MS = int(datetime(2011, 12, 28, tzinfo=UTC).timestamp()) * 1000
+"""Two days later Samoa had none: it crossed the date line."""
 LAST_MS = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 
 @pytest.mark.parametrize("zone_name", ZONES)
+@example(start_ms=SAMOA_MS, length_ms=5 * 86_400_000, unit=BucketUnit.DAY)
+@example(start_ms=SAMOA_MS, length_ms=5 * 86_400_000, unit=BucketUnit.HOUR)
 @given(
     start_ms=st.integers(FIRST_MS, LAST_MS),
     length_ms=st.integers(1, 70 * 86_400_000),
