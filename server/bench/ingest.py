@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from server.bench import load, peers
+from server.bench.catch_up import TailWatch
 from server.bench.load import Run
 from server.bench.traffic import Traffic
 from server.storage.sqlite.floor import measure_floor
@@ -33,19 +35,26 @@ def measure(
         data = scratch / "data"
         with peers.daemon(data) as peer:
             say("streaming as fast as it goes")
-            run = load.stream(peer.target, messages, streams=streams)
+            with TailWatch(peer.samples) as tail:
+                start = time.perf_counter()
+                run = load.stream(peer.target, messages, streams=streams)
+                tail.wait()
+                sustained_seconds = time.perf_counter() - start
             report |= _stream_figures(run, report["events"])
+            report["sustained_events_per_second"] = round(report["events"] / sustained_seconds)
+            report["tail_events_peak"] = tail.peak
             samples = peer.samples()
             groups = samples["trackd_ingest_commit_seconds_count"]
             report["events_per_commit"] = round(run.accepted / groups)
             report["peak_rss_bytes"] = peer.peak_rss_bytes()
             del messages
-        report["bytes_per_event"] = round(_size_of(data) / report["events"], 1)
+        report["bytes_per_event"] = round(size_of(data) / report["events"], 1)
         say("the floor: the same rows straight through the driver")
         floor = measure_floor(data, scratch, rows_max=FLOOR_ROWS, rows_per_commit=max(1, report["events_per_commit"]))
         report["floor_rows"] = floor.rows
         report["floor_events_per_second"] = round(floor.full_per_second)
         report["ratio_to_floor"] = round(report["events_per_second"] / floor.full_per_second, 3)
+        report["sustained_ratio_to_floor"] = round(report["sustained_events_per_second"] / floor.full_per_second, 3)
         report["lean_floor_events_per_second"] = round(floor.lean_per_second)
         report["ratio_to_lean_floor"] = round(report["events_per_second"] / floor.lean_per_second, 3)
         report |= _paced(scratch / "paced", report["events_per_second"] / 2, batch, streams, seed, say)
@@ -108,5 +117,6 @@ def _unary(data: Path, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     return figures
 
 
-def _size_of(directory: Path) -> int:
+def size_of(directory: Path) -> int:
+    """The bytes of all files below a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class Run:
 
     def quantile_ms(self, share: float) -> float:
         """The time within which a share of the messages was answered."""
-        return self.ack_ms[min(len(self.ack_ms) - 1, int(len(self.ack_ms) * share))] if self.ack_ms else 0.0
+        return quantile(self.ack_ms, share)
 
     def close(self, seconds: float) -> Run:
         """Sorts what came in."""
@@ -44,8 +44,18 @@ class Run:
         return self
 
 
+def quantile(rising: Sequence[float], share: float) -> float:
+    """The value that a share of sorted values does not exceed; 0 if there are none."""
+    return rising[min(len(rising) - 1, int(len(rising) * share))] if rising else 0.0
+
+
 def stream(target: str, messages: Sequence[bytes], *, streams: int = 1, per_second: float | None = None) -> Run:
     """Sends the messages over some streams at once, as fast as they are answered or so many a second."""
+    return flows(target, [("bench", messages[number::streams]) for number in range(streams)], per_second=per_second)
+
+
+def flows(target: str, sent: Sequence[tuple[str, Iterable[bytes]]], *, per_second: float | None = None) -> Run:
+    """Sends (source, messages) over a stream each, all at once, as fast as they are answered or so many a second."""
     run = Run()
     lock = threading.Lock()
     failures: list[Exception] = []
@@ -53,11 +63,11 @@ def stream(target: str, messages: Sequence[bytes], *, streams: int = 1, per_seco
         grpc.channel_ready_future(channel).result(timeout=30)
         start = time.perf_counter()
 
-        def one(number: int) -> None:
+        def one(source: str, messages: Iterable[bytes]) -> None:
             try:
-                pace = per_second / streams if per_second else None
-                accepted, acks, finished = _one_stream(channel, messages[number::streams], start, pace)
-            except grpc.RpcError as error:
+                pace = per_second / len(sent) if per_second else None
+                accepted, acks, finished = _one_stream(channel, source, messages, start, pace)
+            except (grpc.RpcError, Internal) as error:
                 failures.append(error)
                 return
             with lock:
@@ -65,7 +75,7 @@ def stream(target: str, messages: Sequence[bytes], *, streams: int = 1, per_seco
                 run.ack_ms += acks
                 run.finished += finished
 
-        threads = [threading.Thread(target=one, args=(number,)) for number in range(streams)]
+        threads = [threading.Thread(target=one, args=flow) for flow in sent]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -77,13 +87,13 @@ def stream(target: str, messages: Sequence[bytes], *, streams: int = 1, per_seco
 
 
 def _one_stream(
-    channel: grpc.Channel, messages: Sequence[bytes], start: float, per_second: float | None
+    channel: grpc.Channel, source: str, messages: Iterable[bytes], start: float, per_second: float | None
 ) -> tuple[int, list[float], list[float]]:
     free = threading.Semaphore(IN_FLIGHT)
     sent: deque[float] = deque()
 
     def send() -> Iterator[bytes]:
-        yield ingest_pb2.AppendStreamRequest(open=ingest_pb2.AppendStreamOpen(source="bench")).SerializeToString()
+        yield ingest_pb2.AppendStreamRequest(open=ingest_pb2.AppendStreamOpen(source=source)).SerializeToString()
         for number, raw in enumerate(messages):
             if per_second:
                 time.sleep(max(0.0, start + number / per_second - time.perf_counter()))

@@ -10,7 +10,8 @@ import random
 import struct
 import time
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, cycle, islice
+from typing import Any
 
 from trackd.v1 import event_pb2, ingest_pb2
 
@@ -26,31 +27,42 @@ _ID = struct.Struct(">HIHQ")
 class Traffic:
     """Makes events that never repeat. `seed` decides everything but the time of the first event."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, start_ms: int | None = None, events_per_ms: int = EVENTS_PER_MS) -> None:
         self._random = random.Random(seed)  # noqa: S311
         self._number = count()
         self._salt = self._random.getrandbits(62)
         # Far enough back that neither the clock's skew nor the end of the month comes near in any run.
-        self._start_ms = month_start_ms(time.time()) + 1_000
+        self._start_ms = month_start_ms(time.time()) + 1_000 if start_ms is None else start_ms
+        self._events_per_ms = events_per_ms
 
     def event(self, timestamp_ms: int | None = None) -> event_pb2.Event:
         """One event of about 100 bytes, with metadata that has to be checked."""
-        draw = self._random.randrange
-        number = next(self._number)
-        at = self._start_ms + number // EVENTS_PER_MS if timestamp_ms is None else timestamp_ms
-        return event_pb2.Event(
-            id=self._id(at, number),
-            type=f"type_{draw(TYPES):02d}",
-            user_id=f"user-{draw(USERS):05d}",
-            timestamp_ms=at,
-            session_id=f"s{draw(1_000_000):06d}",
-            metadata=f'{{"repo":"curl","pr":{draw(10_000)},"files":{draw(50)}}}',
-        )
+        number, at = self.next_number(), timestamp_ms
+        if at is None:
+            at = self.time_of(number)
+        return event_pb2.Event(id=self.id_of(at, number), timestamp_ms=at, **self.content(self._random))
 
-    def _id(self, at: int, number: int) -> bytes:
-        return _ID.pack(
-            at >> 32, at & 0xFFFFFFFF, 0x7000 | number & 0xFFF, 1 << 63 | (number ^ self._salt) & (1 << 62) - 1
-        )
+    def content(self, random: random.Random) -> dict[str, Any]:
+        """What an event holds besides its id and time."""
+        draw = random.randrange
+        return {
+            "type": f"type_{draw(TYPES):02d}",
+            "user_id": f"user-{draw(USERS):05d}",
+            "session_id": f"s{draw(1_000_000):06d}",
+            "metadata": f'{{"repo":"curl","pr":{draw(10_000)},"files":{draw(50)}}}',
+        }
+
+    def next_number(self) -> int:
+        """The number of the next event."""
+        return next(self._number)
+
+    def time_of(self, number: int) -> int:
+        """When the event of a number happened."""
+        return self._start_ms + number // self._events_per_ms
+
+    def id_of(self, at: int, number: int) -> bytes:
+        """The id of the event of a number that happened at a time."""
+        return uuid7(at, number, self._salt)
 
     def requests(self, events: int) -> Iterator[bytes]:
         """Encoded unary AppendRequests with one event each."""
@@ -59,8 +71,12 @@ class Traffic:
 
     def batches(self, events: int, batch: int) -> list[bytes]:
         """Encoded stream messages with `batch` events each."""
-        templates = [_Template(self, batch) for _ in range(min(TEMPLATES, max(1, events // batch)))]
-        return [templates[number % len(templates)].copy() for number in range(events // batch)]
+        count = events // batch
+        return list(islice(self.endless(batch, templates=min(TEMPLATES, max(1, count))), count))
+
+    def endless(self, batch: int, *, templates: int = TEMPLATES) -> Iterator[bytes]:
+        """Encoded stream messages with `batch` events each, made when they are asked for."""
+        return (template.copy() for template in cycle([_Template(self, batch) for _ in range(templates)]))
 
 
 class _Template:
@@ -82,13 +98,18 @@ class _Template:
         message = bytearray(self._bytes)
         traffic = self._traffic
         for id_at, time_at in zip(self._ids, self._times, strict=True):
-            number = next(traffic._number)  # noqa: SLF001
-            at = traffic._start_ms + number // EVENTS_PER_MS  # noqa: SLF001
-            message[id_at : id_at + 16] = traffic._id(at, number)  # noqa: SLF001
+            number = traffic.next_number()
+            at = traffic.time_of(number)
+            message[id_at : id_at + 16] = traffic.id_of(at, number)
             varint = _varint(at)
             # The mark has one byte more than a time of this century: pad with a redundant continuation.
             message[time_at : time_at + 7] = varint[:-1] + bytes((varint[-1] | 0x80, 0x00))
         return bytes(message)
+
+
+def uuid7(at: int, number: int, salt: int) -> bytes:
+    """A UUIDv7 (RFC 9562) that is another one for every number."""
+    return _ID.pack(at >> 32, at & 0xFFFFFFFF, 0x7000 | number & 0xFFF, 1 << 63 | (number ^ salt) & (1 << 62) - 1)
 
 
 def _varint(number: int) -> bytes:

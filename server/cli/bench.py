@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from server.errors import TrackdError
+
+FILE_COLUMNS = 180
+"""The width of a table that goes to a file or a pipe."""
 
 app = typer.Typer(help="Measure a real daemon on this machine.", no_args_is_help=True)
 
@@ -39,16 +45,9 @@ def ingest(
     """
     from server.bench.ingest import measure
 
-    words = Console(stderr=True)
     chosen = secrets.randbits(32) if seed is None else seed
-    try:
-        with words.status("starting") as status:
-            figures = measure(
-                events=events, batch=batch, streams=streams, directory=directory, seed=chosen, say=status.update
-            )
-    except TrackdError as error:
-        words.print(f"[red]{error.reason}[/red] {error}", highlight=False)
-        raise typer.Exit(1) from error
+    with _progress() as say:
+        figures = measure(events=events, batch=batch, streams=streams, directory=directory, seed=chosen, say=say)
     figures["seed"] = chosen
     if as_json:
         typer.echo(json.dumps(figures))
@@ -59,3 +58,100 @@ def ingest(
         shown = ", ".join(f"{one:,}" for one in value) if isinstance(value, list) else f"{value:,}"
         table.add_row(name, shown)
     Console().print(table)
+
+
+@app.command("query")
+def query(
+    events: Annotated[int, typer.Option(min=1_000, help="Events to ask about.")] = 1_000_000,
+    months: Annotated[int, typer.Option(min=1, max=120, help="Whole months they are spread over.")] = 12,
+    users: Annotated[int, typer.Option(min=1, max=10_000_000, help="Users that they are of.")] = 200_000,
+    skew: Annotated[float, typer.Option(min=0.0, max=3.0, help="Exponent of a Zipf-like law of users; 0: even.")] = 0.0,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events in a message.")] = 1_000,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="About the most for one kind of question, asked once.")
+    ] = 10.0,
+    peer: Annotated[list[str] | None, typer.Option(help="Only this peer: PostgreSQL or DuckDB; repeatable.")] = None,
+    without_peers: Annotated[bool, typer.Option("--without-peers", help="Measure trackd alone.")] = False,
+    directory: Annotated[Path, typer.Option(help="Where to put the data meanwhile; a disk, not tmpfs.")] = Path(),
+    seed: Annotated[int | None, typer.Option(help="Repeat the events and parameters of another run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Measure how fast questions are answered, beside PostgreSQL and DuckDB with the same rows.
+
+    Starts a daemon in its own process on a fresh directory, streams a history to it and asks over gRPC: idle, and again
+    while events come in at half of the sustained rate. The peers (extra "bench") are asked the same, idle, and their
+    answers are compared row by row. Needs about 1 kB of disk an event; 10 million events take about half an hour.
+    Exits with 1 if an answer is missing or differs.
+    """
+    from server.bench.databases import NAMES
+    from server.bench.query import history_before, measure
+
+    names = {name.lower(): name for name in NAMES}
+    wanted = [] if without_peers else [one.lower() for one in peer or NAMES]
+    if unknown := [one for one in wanted if one not in names]:
+        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(NAMES)}", param_hint="--peer")
+    chosen = secrets.randbits(32) if seed is None else seed
+    history = history_before(
+        time.time(), events=events, months=months, users=users, batch=batch, seed=chosen, skew=skew
+    )
+    with _progress() as say:
+        figures = measure(
+            history, seconds=seconds, peer_names=[names[one] for one in wanted], directory=directory, say=say
+        )
+    figures["seed"] = chosen
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        _print_answers(figures)
+    if figures["failed"]:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Says what goes on, on standard error; ends the command with the sentence of an error."""
+    words = Console(stderr=True)
+    try:
+        if words.is_terminal:
+            with words.status("starting") as status:
+                yield status.update
+        else:
+            yield lambda text: words.print(text, highlight=False, soft_wrap=True)
+    except TrackdError as error:
+        words.print(f"[red]{error.reason}[/red] {error}", highlight=False)
+        raise typer.Exit(1) from error
+
+
+def _print_answers(figures: dict[str, Any]) -> None:
+    loaded, live = figures["load"], figures["ingest"]
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_COLUMNS)
+    table = Table(title=f"trackd bench query: milliseconds, p50 / p99, {figures['events']:,} events")
+    table.add_column("question")
+    for name in ("idle", "bar", "with ingest", "bar", *figures["peers"]):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for entry in figures["questions"]:
+        cells = [_times(entry["idle"]), _bar(entry["bar_p99_ms"])]
+        cells += [_times(entry["with_ingest"]), _bar(entry["bar_with_ingest_p99_ms"])]
+        cells += [_times(peer) for peer in entry["peers"].values()]
+        table.add_row(entry["title"], *cells, entry["verdict"])
+    console.print(table)
+    met = "met" if loaded["bar_met"] else "MISSED"
+    console.print(
+        f"Sustained ingest with everything caught up: {loaded['sustained_events_per_second']:,} events/s, "
+        f"{loaded['sustained_ratio_to_floor']} of the floor (bar {loaded['bar_sustained_ratio_to_floor']}: {met}); "
+        f"the tail had {loaded['tail_events_peak']:,} events at most.\n"
+        f"While questions were asked: {live['events_per_second']:,} events/s of {live['asked_events_per_second']:,}, "
+        f"acknowledged in {live['ack_p50_ms']} / {live['ack_p99_ms']} ms.",
+        highlight=False,
+    )
+
+
+def _times(timing: dict[str, Any]) -> str:
+    return "failed" if "error" in timing else f"{timing['p50_ms']:,.1f} / {timing['p99_ms']:,.1f}"
+
+
+def _bar(bar_ms: float | None) -> str:
+    return "" if bar_ms is None else f"< {bar_ms:,.0f}"

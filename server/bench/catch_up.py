@@ -1,0 +1,62 @@
+"""How far the daemon's derived data is behind the events that it acknowledged: the gauge `trackd_tail_events`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from server.errors import Internal
+
+GAUGE = "trackd_tail_events"
+WATCH_S = 0.1
+WAIT_S = 0.02
+STUCK_S = 60.0
+
+
+class TailWatch:
+    """Looks at the gauge ten times a second while it is entered, and remembers the highest value.
+
+    `samples` scrapes /metrics. A daemon without the gauge is never behind.
+    """
+
+    def __init__(self, samples: Callable[[], Mapping[str, float]]) -> None:
+        self._samples = samples
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="tail-watch", daemon=True)
+        self.peak = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Returns when derived data has caught up; Internal if it gets no further for a minute."""
+        lowest, since = self._look(), time.monotonic()
+        while lowest:
+            time.sleep(WAIT_S)
+            behind = self._look()
+            if behind < lowest:
+                lowest, since = behind, time.monotonic()
+            elif time.monotonic() - since > STUCK_S:
+                raise Internal("BENCH_FAILED", f"the index got no further with {behind:,} events to go")
+
+    def _watch(self) -> None:
+        while not self._over.wait(WATCH_S):
+            try:
+                self._look()
+            except OSError:
+                return  # the daemon is gone: whoever asked it something says so
+
+    def _look(self) -> int:
+        behind = int(self._samples().get(GAUGE, 0))
+        self.peak = max(self.peak, behind)
+        return behind

