@@ -3,7 +3,7 @@
     with trackd.Client("127.0.0.1:7077") as client:
         client.append([trackd.new_event("review_submitted", user_id="ann")], source="reviews")
 
-Client asks and sends one batch at a time; Appender sends many and resends what was not acknowledged.
+Client asks, follows, and sends one batch at a time; Appender sends many and resends what was not acknowledged.
 """
 
 from trackd import where
@@ -28,6 +28,7 @@ from trackd.events import new_change, new_event, new_id
 from trackd.health import Health
 from trackd.outcomes import BatchResult, Rejection, Totals
 from trackd.questions import new_question, question_from_json, question_to_json
+from trackd.subscription import Subscription
 from trackd.table import Table
 from trackd.v1.event_pb2 import Change, Event, StoredEvent
 from trackd.v1.event_type_pb2 import EventType
@@ -40,6 +41,7 @@ from trackd.v1.query_pb2 import (
     ListEventsResponse,
     Predicate,
 )
+from trackd.v1.subscribe_pb2 import SubscribeGap, SubscribeResponse
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -72,6 +74,9 @@ __all__ = [
     "Predicate",
     "Rejection",
     "StoredEvent",
+    "SubscribeGap",
+    "SubscribeResponse",
+    "Subscription",
     "Table",
     "Totals",
     "TrackdError",

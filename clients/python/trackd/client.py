@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import grpc
 
+from trackd.backoff import Backoff
 from trackd.channel import default_target, open_channel
-from trackd.errors import from_rpc_error
+from trackd.errors import TrackdError, from_rpc_error
 from trackd.health import METHOD as HEALTH_METHOD
 from trackd.health import Health, decode_response, encode_request
 from trackd.questions import new_question
+from trackd.subscription import Subscription
 from trackd.table import Table, table_of
 from trackd.v1 import event_type_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
 from trackd.v1.event_pb2 import Event, StoredEvent
@@ -33,6 +35,7 @@ from trackd.v1.query_pb2 import (
     ListEventsResponse,
     Predicate,
 )
+from trackd.v1.subscribe_pb2 import SubscribeResponse
 
 OrderName = Literal["time_asc", "time_desc", "position_asc", "position_desc"]
 DimensionName = Literal["type", "month", "source", "user"]
@@ -45,7 +48,7 @@ class Client:
     """A connection to one daemon. Use it as a context manager, or close it. Threads may share it.
 
     Every call ends within `timeout_s` seconds or raises DeadlineExceeded. Calls raise TrackdError and nothing else;
-    none is repeated by itself.
+    none is repeated by itself. Only `subscribe` lasts.
     """
 
     def __init__(self, target: str | None = None, *, timeout_s: float = 30.0) -> None:
@@ -187,6 +190,34 @@ class Client:
     def ask(self, question: AggregateRequest) -> Table:
         """The answer to an aggregate question that is a message already: see trackd.new_question."""
         return table_of(self._call(self._query.Aggregate, question))
+
+    def subscribe(
+        self,
+        where: EventFilter | None = None,
+        *,
+        after_position: int | None = None,
+        received_from_ms: int | None = None,
+        on_frame: Callable[[SubscribeResponse], None] | None = None,
+        on_interruption: Callable[[TrackdError], None] | None = None,
+        give_up_after_s: float = 60.0,
+        backoff: Backoff | None = None,
+    ) -> Subscription:
+        """Follows the daemon: an iterator over matching events, each once and in order, that resumes by itself.
+
+        It begins behind `after_position` (0: with the first event there is), with the first event received at or after
+        `received_from_ms`, or, with neither, now. `on_frame` hears of every frame but events (gaps, caught up,
+        checkpoints, heartbeats), `on_interruption` of each error that is waited out; both on the thread that iterates.
+        """
+        return Subscription(
+            self._channel,
+            where,
+            after_position=after_position,
+            received_from_ms=received_from_ms,
+            on_frame=on_frame,
+            on_interruption=on_interruption,
+            give_up_after_s=give_up_after_s,
+            backoff=backoff,
+        )
 
     def list_event_types(self) -> Iterator[EventType]:
         """All types by name, fetched page by page."""
