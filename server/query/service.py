@@ -10,6 +10,7 @@ from server.errors import Invalid, NotFound, PositionOutOfRange
 from server.model import Count, Dimension, Event, EventFilter, EventType, Keyset, Order
 from server.query import aggregate, page_token
 from server.query.aggregate import Aggregated
+from server.query.counts import counts_of, question_of
 from server.query.page_token import PageToken
 from server.query.question_plan import Asked, plan_of
 from server.query.readers import Readers
@@ -67,8 +68,12 @@ class QueryService:
         if len(set(by)) != len(by):
             raise Invalid("DIMENSION_INVALID", "each dimension at most once", field="by")
         as_of = self._cut(at_least)
-        counts = await self._readers.ask("count_events", lambda reader: reader.count_events(where, by, as_of=as_of))
-        return counts, as_of
+        question = question_of(where, by)
+        if question is None:
+            counts = await self._readers.ask("count_events", lambda reader: reader.count_events(where, by, as_of=as_of))
+            return counts, as_of
+        answer = await self._readers.ask("count_events", lambda reader: reader.aggregate([question]))
+        return counts_of(answer.tables[0], by), answer.as_of
 
     async def aggregate(self, asked: Asked, *, at_least: int | None, encode: Callable[[Aggregated, float], _T]) -> _T:
         """The answer to an aggregate question, as `encode` makes it of the answer and the milliseconds it took.

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retention.month import Month
-from server.errors import Precondition
+from server.errors import ConfigurationError, Precondition
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _GENERATION = re.compile(r"g(\d{4,})")
@@ -137,3 +137,14 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_possession(layout: Layout) -> DirectoryLock:
+    """Makes the directory and locks it."""
+    try:
+        layout.create()
+        return DirectoryLock(layout.root)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise ConfigurationError(
+            "DATA_UNUSABLE", f"{layout.root} cannot be used: {error}", hint="choose another directory with --data"
+        ) from error

@@ -31,12 +31,15 @@ class Recovered:
     damaged: dict[Month, TrackdError] = field(default_factory=dict)
     sources: set[str] = field(default_factory=set)
     """Those that stored events."""
+    last_positions: dict[Month, int] = field(default_factory=dict)
+    """Of the months that can be read."""
     erased: set[Month] = field(default_factory=set)
     """Months of which events were removed."""
 
     def learn(self, month: Month, survey: _Survey) -> None:
         """Takes over what a month says."""
         self.head = max(self.head, survey.last_position)
+        self.last_positions[month] = survey.last_position
         if survey.erased:
             self.erased.add(month)
         self.sources.update(name for _key, name in survey.sources)

@@ -13,7 +13,7 @@ import apsw
 
 from retention.month import Month
 from server import config
-from server.errors import ConfigurationError, StoreFailed, TrackdError, Unavailable
+from server.errors import StoreFailed, TrackdError, Unavailable
 from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
@@ -25,7 +25,7 @@ from server.storage.sqlite.check import check_directory
 from server.storage.sqlite.checkpointer import Checkpointer
 from server.storage.sqlite.group import Answer, added, insert, rows_by_month
 from server.storage.sqlite.index.derived import Derived
-from server.storage.sqlite.layout import DirectoryLock, Layout, sync_directory
+from server.storage.sqlite.layout import Layout, sync_directory, take_possession
 from server.storage.sqlite.month_file import Keys, MonthFile, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
 from server.storage.sqlite.reader import SqliteReader
@@ -52,7 +52,8 @@ class SqliteStore(Store):
         self._questions = questions or config.Query()
         self._months_max = months_max
         self._layout = Layout(root)
-        self._lock = _take_possession(self._layout)
+        with sqlite.translated(root):
+            self._lock = take_possession(self._layout)
         self._closed = False
         self._failed = False
         self._open: OrderedDict[Month, tuple[MonthFile, float]] = OrderedDict()
@@ -70,6 +71,7 @@ class SqliteStore(Store):
         self._damaged = found.damaged
         self._checkpointer = Checkpointer()
         self._head = found.head
+        self._last_positions = found.last_positions
         self._stored_sources = found.sources
         self._types = self._catalog.types()
         self._type_keys = {entry.name: key for key, entry in self._types.items()}
@@ -99,6 +101,9 @@ class SqliteStore(Store):
 
     def months(self) -> Sequence[MonthInfo]:
         return sorted(self._months.copy().values(), key=lambda info: info.month)
+
+    def last_positions(self) -> Mapping[Month, int]:
+        return self._last_positions.copy()
 
     def reader(self) -> Reader:
         cache = self._settings.page_cache_bytes // self._settings.open_months_max
@@ -178,10 +183,12 @@ class SqliteStore(Store):
                     {month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers
                 )
         except BaseException:
+            self._last_positions.update(dict.fromkeys(months, self._head))
             self._derived.give_up(self._head, months)
             raise
         results = [answer.finish() for answer in answers]
         head = max([self._head, *(result.last_position or 0 for result in results)])
+        self._last_positions.update(dict.fromkeys(months, head))
         # First what readers will find, then the head that they are told to cut at.
         self._derived.add(added(batches, keyed, answers), head)
         self._head = head
@@ -381,15 +388,3 @@ class SqliteStore(Store):
         with suppress(TrackdError):
             self._catalog.close(checkpoint=not self._failed)
         self._lock.release()
-
-
-def _take_possession(layout: Layout) -> DirectoryLock:
-    """Makes the directory and locks it."""
-    with sqlite.translated(layout.root):
-        try:
-            layout.create()
-            return DirectoryLock(layout.root)
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise ConfigurationError(
-                "DATA_UNUSABLE", f"{layout.root} cannot be used: {error}", hint="choose another directory with --data"
-            ) from error
