@@ -6,6 +6,7 @@ answers to each kind are compared row by row.
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from retention.month import Month
 from server.bench import databases, load, peers
-from server.bench.asking import Engine, Rows, ask_repeatedly, difference
+from server.bench.asking import REPETITIONS_MAX, Engine, Rows, ask_repeatedly, difference
 from server.bench.catch_up import TailWatch
 from server.bench.daemon_engine import DaemonEngine, read_report
 from server.bench.databases import Database
@@ -31,7 +32,8 @@ from server.storage.sqlite.floor import measure_floor
 
 DIMENSIONS = ("repo",)
 """Declared for every type before the first event, as who asks about a metadata key would."""
-DRAWS = 200
+DRAWS = REPETITIONS_MAX
+"""No question comes twice but where there are no more of its kind."""
 LIVE_SHARE = 0.5
 """Of the sustained rate."""
 BUSY_SHARE = 0.5
@@ -73,13 +75,12 @@ def measure(
     """
     peers.refuse_tmpfs(directory)
     with tempfile.TemporaryDirectory(dir=directory.resolve(), prefix="trackd-bench-") as scratch_name:
-        scratch = Path(scratch_name)
+        scratch, report = Path(scratch_name), _about(history)
         openers = {name: databases.opener(name, scratch) for name in peer_names}
         table = scratch / "events.tsv"
         spool = _write(history, scratch, table, say)
         draws = {kind.name: _draws(history, kind.name) for kind in KINDS}
-        report: dict[str, Any] = _about(history)
-        report, idle, busy = _measure_daemon(report, history, spool, draws, seconds, scratch, say)
+        idle, busy = _measure_daemon(report, history, spool, draws, seconds, scratch, say)
         asked = {}
         for name, opened in openers.items():
             say(f"{name}: loading the same rows")
@@ -101,6 +102,7 @@ def _about(history: History) -> dict[str, Any]:
         "sources": len(SOURCES),
         "batch": history.batch,
         "skew": history.skew,
+        "load_average": round(os.getloadavg()[0], 2),
         "peers": {},
     }
 
@@ -132,7 +134,8 @@ def _measure_daemon(
     seconds: float,
     scratch: Path,
     say: Say,
-) -> tuple[dict[str, Any], _Asked, _Asked]:
+) -> tuple[_Asked, _Asked]:
+    """Adds what loading and the stream beside the questions brought to the report."""
     data = scratch / "data"
     with (
         peers.daemon(data, "--config", str(_settings(history, scratch))) as peer,
@@ -157,7 +160,7 @@ def _measure_daemon(
     loaded["sustained_ratio_to_floor"] = round(loaded["sustained_events_per_second"] / floor.full_per_second, 3)
     loaded["bar_sustained_ratio_to_floor"] = SUSTAINED_BAR
     loaded["bar_met"] = loaded["sustained_ratio_to_floor"] >= SUSTAINED_BAR
-    return report, idle, busy
+    return idle, busy
 
 
 def _settings(history: History, scratch: Path) -> Path:

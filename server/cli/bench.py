@@ -16,6 +16,8 @@ from rich.table import Table
 
 from server.errors import TrackdError
 
+QUIET_LOAD = 0.5
+"""The load average, when a run begins, up to which nothing else is going on."""
 FILE_COLUMNS = 180
 """The width of a table that goes to a file or a pipe."""
 
@@ -147,6 +149,11 @@ def _print_answers(figures: dict[str, Any]) -> None:
         f"acknowledged in {live['ack_p50_ms']} / {live['ack_p99_ms']} ms.",
         highlight=False,
     )
+    if figures["load_average"] > QUIET_LOAD:
+        console.print(
+            f"The machine was busy with other things (load {figures['load_average']}): do not trust small differences.",
+            highlight=False,
+        )
 
 
 def _times(timing: dict[str, Any]) -> str:
