@@ -10,6 +10,8 @@ from rich.text import Text
 COLORS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 """One a line; no more lines than these can be told apart."""
 HEIGHT = 12
+LARGEST = 1e300
+"""Beyond it steps of a scale would not be doubles any more."""
 
 _BLANK = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -54,12 +56,13 @@ def line_chart(
 
     The scale begins at 0, or below the smallest value if that is negative.
     """
-    values = [value for column in series.values() for value in column if value is not None and math.isfinite(value)]
+    drawn = [[_drawable(value) for value in column] for column in series.values()]
+    values = [value for column in drawn for value in column if value is not None]
     low, high = _scale(min(values, default=0.0), max(values, default=0.0))
     labels = {height - 1: show_number(low), height // 2: show_number((low + high) / 2), 0: show_number(high)}
     margin = max(map(len, labels.values()))
     canvas = _Canvas(max(width - margin - 2, 10), height)
-    for color, column in zip(COLORS, series.values(), strict=False):
+    for color, column in zip(COLORS, drawn, strict=False):
         _draw(canvas, column, low, high, color)
     lines = [Text(title, style="bold"), *_legend(list(series), width)]
     for number in range(height):
@@ -69,6 +72,13 @@ def line_chart(
     below = " " * (margin + 1) + "└" + "─" * canvas.width
     lines += [Text(below, style="dim"), Text(" " * (margin + 2) + _ticks(times, canvas.width), style="dim")]
     return lines
+
+
+def _drawable(value: float | None) -> float | None:
+    """Without what is no number, and what is too large or small to make a scale of it."""
+    if value is None or not abs(value) < LARGEST:
+        return None
+    return 0.0 if abs(value) < 1 / LARGEST else value
 
 
 def _scale(low: float, high: float) -> tuple[float, float]:
@@ -87,7 +97,7 @@ def _scale(low: float, high: float) -> tuple[float, float]:
 def _draw(canvas: _Canvas, column: Sequence[float | None], low: float, high: float, color: str) -> None:
     before: tuple[int, int] | None = None
     for place, value in enumerate(column):
-        if value is None or not math.isfinite(value):
+        if value is None:
             before = None
             continue
         x = round(place * (canvas.dots_wide - 1) / max(len(column) - 1, 1))
