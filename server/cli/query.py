@@ -93,9 +93,9 @@ def query(
 
     For example, the busiest reviewers of this month beside last month, and reviews a day in Berlin:
 
-    trackd query --by user --type review_submitted --since -0mo --until now --limit 10 --compare
+    `trackd query --by user --type review_submitted --since -0mo --until now --limit 10 --compare`
 
-    trackd query --by time:day --where 'type^=review_' --since -30d --until today --zone Europe/Berlin --chart
+    `trackd query --by time:day --where 'type^=review_' --since -30d --until today --zone Europe/Berlin --chart`
 
     Exit codes: 0 done, 1 refused, 2 no daemon answers (or wrong usage).
     """
@@ -128,6 +128,8 @@ def query(
     with connected(target, timeout) as client:
         answer = client.ask(question)
     _print(answer, chosen, output, chart=chart)
+    if answer.more and question.limit:  # otherwise the daemon has said so
+        say(f"there are more rows; --limit shows them (now {question.limit})", "dim")
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -161,8 +163,6 @@ def _print(answer: trackd.Table, form: Format, output: Path | None, *, chart: bo
         out.print(as_table(answer))
     for warning in answer.warnings:
         say(warning, "yellow")
-    if answer.more:
-        say(f"there are more rows; --limit shows them (now {answer.question.limit})", "dim")
     if form is Format.TABLE:
         rows = "1 row" if len(answer) == 1 else f"{len(answer):,} rows"
         say(f"{rows} in {answer.read.milliseconds:,.1f} ms, as of position {answer.as_of_position:,}", "dim")
