@@ -91,9 +91,9 @@ def query(
 ) -> None:
     """Compute metrics over groups of events: series, top lists, distinct users, percentiles. Exact and fresh.
 
-    For example, the busiest reviewers of this month beside last month, and reviews a day in Berlin:
+    For example, the busiest reviewers of last month beside the month before, and reviews a day in Berlin:
 
-    `trackd query --by user --type review_submitted --since -0mo --until now --limit 10 --compare`
+    `trackd query --by user --type review_submitted --since -1mo --until -0mo --limit 10 --compare`
 
     `trackd query --by time:day --where 'type^=review_' --since -30d --until today --zone Europe/Berlin --chart`
 
