@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 
 from server.storage.contract import Reader, Store
-from tests.support.homes import HOMES, Home
+from tests.support.homes import FOLDING_HOMES, HOMES, Home
+
+QUESTIONS = ("test_aggregate", "test_count", "test_list", "test_remove")
+"""Modules (by the begin of their names) that run once more in each state of derived data."""
 
 
-@pytest.fixture(params=HOMES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Chooses the homes of each test."""
+    if "home" in metafunc.fixturenames:
+        about_questions = metafunc.module.__name__.rpartition(".")[2].startswith(QUESTIONS)
+        metafunc.parametrize("home", HOMES + FOLDING_HOMES if about_questions else HOMES, indirect=True)
+
+
+@pytest.fixture
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     """A place for a store of each engine."""
     yield from _home(request.param, tmp_path)

@@ -148,7 +148,9 @@ class SmallTailHome(SqliteHome):
     settings = Storage(disk_free_bytes_min=1, open_months_max=4, tail_events_max=8)
 
 
-HOMES: tuple[type[Home], ...] = (MemoryHome, SqliteHome, FoldedHome, SmallTailHome)
+HOMES: tuple[type[Home], ...] = (MemoryHome, SqliteHome)
+FOLDING_HOMES: tuple[type[Home], ...] = (FoldedHome, SmallTailHome)
+"""The same engine in states that only questions can tell apart."""
 
 
 def contents(store: Store) -> dict[str, Any]:

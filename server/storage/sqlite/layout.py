@@ -55,10 +55,15 @@ class Layout:
         found = (_INDEX.match(path.name) for path in self.generation(month, generation).glob("index-*"))
         return sorted({int(match[1]) for match in found if match})
 
+    def current_index(self, month: Month, generation: int) -> int:
+        """The number of the newest index of a generation; 0 if there is none."""
+        found = (_INDEX.fullmatch(path.name) for path in self.generation(month, generation).glob("index-*"))
+        return max((int(match[1]) for match in found if match), default=0)
+
     def remove_index(self, month: Month, generation: int, number: int) -> None:
         """Removes an index with its log. Derived data: nothing has to be durable about it."""
         path = self.index(month, generation, number)
-        for name in (f"{path.name}-wal", f"{path.name}-shm", path.name):
+        for name in (f"{path.name}-wal", f"{path.name}-shm", path.name, path.name + _DRAFT):
             path.with_name(name).unlink(missing_ok=True)
 
     def draft(self, month: Month, generation: int) -> Path:

@@ -140,10 +140,11 @@ def create(connection: apsw.Connection, ddl: str, about: dict[str, object]) -> N
         raise
 
 
-def lay_out(path: Path, ddl: str, about: dict[str, object]) -> None:
+def lay_out(path: Path, ddl: str, about: dict[str, object], *, page_bytes: int = 4_096) -> None:
     """Makes a new empty file without caring for its durability: whoever publishes the file does, once for all of it."""
     with sqlite.translated(path):
         connection = apsw.Connection(str(path))
+        connection.pragma("page_size", page_bytes)
         connection.pragma("journal_mode", "off")
         connection.pragma("synchronous", "off")
         create(connection, ddl, about)

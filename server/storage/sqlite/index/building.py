@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from retention.month import Month
-from server.storage.sqlite.index.file import Run
+from server.storage.sqlite.index.file import IndexFile, Projection, Run, RunInfo
 from server.storage.sqlite.index.rollup import (
     Days,
+    Quarters,
     count_days,
     count_quarters,
     merge_days,
     merge_quarters,
 )
 from server.storage.sqlite.index.rows import (
-    NOTHING_SORTED,
     Keys,
     Positions,
     Rows,
@@ -44,58 +44,90 @@ class Labels:
 NO_LABELS = Labels(np.empty(0, np.int64), np.empty(0, np.uint32))
 
 
-def build(rows: Rows, labels: Labels, covered: Sequence[tuple[int, str]], month: Month, zones: Zones) -> Run:
+class Built(Run):
     """A run of rows of one month that are in the order of their positions."""
-    by_type = sort(rows.type, rows, month.start_ms)
-    by_label = NOTHING_SORTED
-    if len(labels.position):
-        kept = np.isin(labels.position, rows.position)
-        places = np.searchsorted(rows.position, labels.position[kept])
-        by_label = sort(labels.label[kept], rows.take(places), month.start_ms)
-    return Run(
-        by_user=sort(rows.user, rows, month.start_ms),
-        by_type=by_type,
-        by_label=by_label,
-        quarters=count_quarters(by_type, month.start_ms),
-        days=_days(by_type, month, zones),
-        first=int(rows.position[0]),
-        last=int(rows.position[-1]),
-        covered=json.dumps(sorted(covered), separators=(",", ":")),
-    )
+
+    def __init__(
+        self, rows: Rows, labels: Labels, covered: Sequence[tuple[int, str]], month: Month, zones: Zones
+    ) -> None:
+        self.first, self.last = int(rows.position[0]), int(rows.position[-1])
+        self.covered = json.dumps(sorted(covered), separators=(",", ":"))
+        self._rows = rows
+        self._labels = labels
+        self._month = month
+        self._zones = zones
+        self._by_type = sort(rows.type, rows, month.start_ms)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def sorted(self, projection: Projection) -> Sorted:
+        if projection is Projection.BY_TYPE:
+            return self._by_type
+        if projection is Projection.BY_USER:
+            return sort(self._rows.user, self._rows, self._month.start_ms)
+        kept = np.isin(self._labels.position, self._rows.position)
+        places = np.searchsorted(self._rows.position, self._labels.position[kept])
+        return sort(self._labels.label[kept], self._rows.take(places), self._month.start_ms)
+
+    def quarters(self) -> Quarters:
+        return count_quarters(self._by_type, self._month.start_ms)
+
+    def days(self) -> Iterator[tuple[str, Days]]:
+        return _days(self._by_type, self._month, self._zones)
 
 
-def combine(runs: Sequence[Run], month: Month) -> Run:
+class Merged(Run):
     """One run out of several that follow each other."""
-    zones = [zone for zone in runs[0].days if all(zone in run.days for run in runs)]
-    covered = [entry for entry in json.loads(runs[0].covered) if all(entry in json.loads(run.covered) for run in runs)]
-    return Run(
-        by_user=merge([run.by_user for run in runs], month.start_ms),
-        by_type=merge([run.by_type for run in runs], month.start_ms),
-        by_label=merge([run.by_label for run in runs], month.start_ms),
-        quarters=merge_quarters([run.quarters for run in runs]),
-        days={zone: merge_days([run.days[zone] for run in runs]) for zone in zones},
-        first=runs[0].first,
-        last=runs[-1].last,
-        covered=json.dumps(covered, separators=(",", ":")),
-    )
+
+    def __init__(self, file: IndexFile, runs: Sequence[RunInfo]) -> None:
+        self.first, self.last = runs[0].first, runs[-1].last
+        covered = [json.loads(run.covered) for run in runs]
+        self.covered = json.dumps(
+            [entry for entry in covered[0] if all(entry in other for other in covered)], separators=(",", ":")
+        )
+        self._file = file
+        self._runs = runs
+
+    def __len__(self) -> int:
+        return sum(run.rows for run in self._runs)
+
+    def sorted(self, projection: Projection) -> Sorted:
+        return merge([self._file.sorted(run.run, projection) for run in self._runs], self._file.month.start_ms)
+
+    def quarters(self) -> Quarters:
+        return merge_quarters([self._file.all_quarters(run.run) for run in self._runs])
+
+    def days(self) -> Iterator[tuple[str, Days]]:
+        zones = [set(self._file.zones(run.run)) for run in self._runs]
+        for zone in sorted(set.intersection(*zones)):
+            yield zone, merge_days([self._file.all_days(run.run, zone) for run in self._runs])
 
 
-def without(run: Run, positions: Positions, month: Month, zones: Zones) -> Run | None:
-    """The run as if these rows had never been; None if it held none of them."""
-    by_type = run.by_type.without(positions)
-    if by_type is run.by_type:
-        return None
-    return Run(
-        by_user=run.by_user.without(positions),
-        by_type=by_type,
-        by_label=run.by_label.without(positions),
-        quarters=count_quarters(by_type, month.start_ms),
-        days=_days(by_type, month, {zone: zones[zone] for zone in run.days if zone in zones}),
-        first=run.first,
-        last=run.last,
-        covered=run.covered,
-    )
+class Reduced(Run):
+    """A run as if some of its rows had never been. Rollups are made anew: a set does not tell who is left."""
+
+    def __init__(self, file: IndexFile, run: RunInfo, positions: Positions, zones: Zones) -> None:
+        self.first, self.last, self.covered = run.first, run.last, run.covered
+        self._file = file
+        self._run = run
+        self._positions = positions
+        self._zones = {zone: zones[zone] for zone in file.zones(run.run) if zone in zones}
+        self._by_type = self.sorted(Projection.BY_TYPE)
+
+    def __len__(self) -> int:
+        return len(self._by_type)
+
+    def sorted(self, projection: Projection) -> Sorted:
+        return self._file.sorted(self._run.run, projection).without(self._positions)
+
+    def quarters(self) -> Quarters:
+        return count_quarters(self._by_type, self._file.month.start_ms)
+
+    def days(self) -> Iterator[tuple[str, Days]]:
+        return _days(self._by_type, self._file.month, self._zones)
 
 
-def _days(by_type: Sorted, month: Month, zones: Zones) -> dict[str, Days]:
-    return {name: count_days(by_type, offsets_of(zone, month.start_ms, month.end_ms)) for name, zone in zones.items()}
+def _days(by_type: Sorted, month: Month, zones: Zones) -> Iterator[tuple[str, Days]]:
+    for name, zone in zones.items():
+        yield name, count_days(by_type, offsets_of(zone, month.start_ms, month.end_ms))

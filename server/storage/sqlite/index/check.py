@@ -26,18 +26,23 @@ BATCH_ROWS = 200_000
 
 def check_index(layout: Layout, month: Month, generation: int, truth: apsw.Connection) -> Iterator[tuple[str, str]]:
     """(file name, problem) for the index of a month. An index may be deleted: it is made anew."""
-    numbers = layout.index_numbers(month, generation)
-    if not numbers:
+    number = layout.current_index(month, generation)
+    if not number:
         return
-    path = layout.index(month, generation, numbers[-1])
+    path = layout.index(month, generation, number)
     try:
         connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES)
         try:
             read_about(connection, path)
+            # One moment of each: the index first, which is never ahead of the truth.
+            for pinned in (connection, truth):
+                pinned.execute("BEGIN; SELECT 1 FROM about").fetchall()
             for problem in _Check(IndexFile(connection, path, month), truth).problems():
                 yield path.name, problem
         finally:
             connection.close()
+            if truth.in_transaction:
+                truth.execute("COMMIT")
     except (apsw.Error, ValueError, TrackdError) as error:
         yield path.name, f"cannot be read: {error}"
 
@@ -109,15 +114,15 @@ class _Check:
             yield f"the tags of {len({place for place, _tag in expected ^ held})} events differ (first at {position})"
 
     def _rollups(self, run: RunInfo) -> Iterator[str]:
-        whole = self._index.load(run)
-        quarters, held = count_quarters(whole.by_type, self._start_ms), whole.quarters
+        by_type = self._index.sorted(run.run, Projection.BY_TYPE)
+        quarters, held = count_quarters(by_type, self._start_ms), self._index.all_quarters(run.run)
         for name in ("type", "slot", "source", "events"):
             if not np.array_equal(getattr(quarters, name), getattr(held, name)):
                 yield f"run {run.run}: events by quarter-hour are not those of its rows"
                 break
-        for zone, days in whole.days.items():
+        for zone in self._index.zones(run.run):
             offsets = offsets_of(ZoneInfo(zone), self._start_ms, self._index.month.end_ms)
-            if not _same_days(count_days(whole.by_type, offsets), days):
+            if not _same_days(count_days(by_type, offsets), self._index.all_days(run.run, zone)):
                 yield f"run {run.run}: users by day of {zone} are not those of its rows"
 
 

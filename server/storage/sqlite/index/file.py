@@ -8,6 +8,7 @@ may be deleted at any time, and its commits are not synced one by one (WAL with 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -120,21 +121,31 @@ class RunInfo:
     covered: str
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run with everything that is derived from its rows."""
+class Run(ABC):
+    """A run to be written, with everything that is derived from its rows.
 
-    by_user: Sorted
-    by_type: Sorted
-    by_label: Sorted
-    quarters: Quarters
-    days: Mapping[str, Days]
+    Made piece by piece, while it is written: all of a large one at once would take a lot of memory.
+    """
+
     first: int
     last: int
-    covered: str = "[]"
+    covered: str
 
+    @abstractmethod
     def __len__(self) -> int:
-        return len(self.by_type)
+        """How many events it has."""
+
+    @abstractmethod
+    def sorted(self, projection: Projection) -> Sorted:
+        """Its rows in one of their orders."""
+
+    @abstractmethod
+    def quarters(self) -> Quarters:
+        """Its events by quarter-hour."""
+
+    @abstractmethod
+    def days(self) -> Iterator[tuple[str, Days]]:
+        """Its users by day, zone by zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +170,12 @@ class IndexFile:
 
     @classmethod
     def create(cls, path: Path, month: Month, about: Mapping[str, object]) -> IndexFile:
-        """Makes an empty index."""
-        with sqlite.translated(path):
-            connection = apsw.Connection(str(path))
-            connection.pragma("page_size", PAGE_BYTES)
-            connection.close()
-        file = cls._open(path, month)
-        with sqlite.translated(path):
-            schema.create(file.connection, SCHEMA, {"watermark": 0, "removals": 0, **about})
-        return file
+        """Makes an empty index. Under its name it is whole: readers may look for it at any time."""
+        draft = path.with_name(f"{path.name}.draft")
+        draft.unlink(missing_ok=True)
+        schema.lay_out(draft, SCHEMA, {"watermark": 0, "removals": 0, **about}, page_bytes=PAGE_BYTES)
+        draft.rename(path)
+        return cls._open(path, month)
 
     @classmethod
     def open(cls, path: Path, month: Month) -> IndexFile:
@@ -188,8 +196,9 @@ class IndexFile:
         return cls(connection, path, month)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file. Its log stays: to fold it back would take an fsync or two for every month."""
         with sqlite.translated(self.path):
+            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self.connection.close()
 
     # Reading
@@ -293,25 +302,13 @@ class IndexFile:
         info = (len(run), run.first, run.last, run.covered)
         sql = "INSERT INTO runs (rows, first, last, covered) VALUES (?, ?, ?, ?) RETURNING run"
         number = self.connection.execute(sql, info).get
-        for projection, part in (
-            (Projection.BY_USER, run.by_user),
-            (Projection.BY_TYPE, run.by_type),
-            (Projection.BY_LABEL, run.by_label),
-        ):
-            self._put_sorted(number, projection, part)
-        quarters = run.quarters
-        self.connection.executemany(
-            "INSERT INTO quarters VALUES (?, ?, ?)",
-            [
-                (
-                    number,
-                    key,
-                    np.stack((quarters.slot[part], quarters.source[part], _u32(quarters.events[part]))).tobytes(),
-                )
-                for key, part in stretches(quarters.type)
-            ],
-        )
-        for zone, days in run.days.items():
+        for projection in Projection:
+            self._put_sorted(number, projection, run.sorted(projection))
+        quarters = run.quarters()
+        for key, part in stretches(quarters.type):
+            cells = np.stack((quarters.slot[part], quarters.source[part], _u32(quarters.events[part])))
+            self.connection.execute("INSERT INTO quarters VALUES (?, ?, ?)", (number, key, cells.tobytes()))
+        for zone, days in run.days():
             self._put_days(number, zone, days)
 
     def _put_sorted(self, run: int, projection: Projection, part: Sorted) -> None:
@@ -355,28 +352,23 @@ class IndexFile:
             for table in ("runs", "chunks", "quarters", "days", "people"):
                 self.connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
 
-    def load(self, info: RunInfo) -> Run:
-        """A whole run, as it was put."""
-        quarters = [(kind, cells) for kind, cells in self.quarters(info.run)]
-        by_label = self.sorted(info.run, Projection.BY_LABEL)
-        zones = [zone for (zone,) in sqlite.fetch(self.connection, "SELECT zone FROM days WHERE run = ?", (info.run,))]
-        return Run(
-            by_user=self.sorted(info.run, Projection.BY_USER),
-            by_type=self.sorted(info.run, Projection.BY_TYPE),
-            by_label=by_label,
-            quarters=Quarters(
-                np.concatenate([np.full(cells.shape[1], kind, np.uint32) for kind, cells in quarters]),
-                np.concatenate([cells[0] for _kind, cells in quarters]),
-                np.concatenate([cells[1] for _kind, cells in quarters]),
-                np.concatenate([cells[2] for _kind, cells in quarters]).astype(np.int64),
-            ),
-            days={zone: self._load_days(info.run, zone) for zone in zones},
-            first=info.first,
-            last=info.last,
-            covered=info.covered,
-        )
+    # Whole rollups, to make others of them
 
-    def _load_days(self, run: int, zone: str) -> Days:
+    def zones(self, run: int) -> list[str]:
+        """The zones whose days a run has."""
+        return [zone for (zone,) in sqlite.fetch(self.connection, "SELECT zone FROM days WHERE run = ?", (run,))]
+
+    def all_quarters(self, run: int) -> Quarters:
+        """The quarters of a run."""
+        parts = list(self.quarters(run))
+        if not parts:
+            raise Corrupt("FILE_DAMAGED", f"{self.path.name}: run {run} has no quarters")
+        slots, sources, events = np.concatenate([cells for _kind, cells in parts], axis=1)
+        types = np.concatenate([np.full(cells.shape[1], kind, np.uint32) for kind, cells in parts])
+        return Quarters(types, slots, sources, events.astype(np.int64))
+
+    def all_days(self, run: int, zone: str) -> Days:
+        """The days of a run in one zone."""
         cells = self.days(run, zone)
         if cells is None:
             raise Corrupt("FILE_DAMAGED", f"{self.path.name}: run {run} has no days of {zone}")

@@ -18,7 +18,7 @@ import structlog
 from retention.month import Month
 from server.errors import TrackdError
 from server.storage.sqlite import connection as sqlite
-from server.storage.sqlite.index.building import Zones, build, combine, without
+from server.storage.sqlite.index.building import Built, Merged, Reduced, Zones
 from server.storage.sqlite.index.file import IndexFile, RunInfo
 from server.storage.sqlite.index.indexes import Indexes, OpenIndexes
 from server.storage.sqlite.index.labelling import Dimensions, labels_of
@@ -36,8 +36,8 @@ MERGE_RUNS = 8
 MERGE_RATIO = 2
 """A run joins a merge if it is at most so many times as large as those behind it together: each row is rewritten only
 as often as its run doubles."""
-MERGE_ROWS_MAX = 4_000_000
-"""Larger runs are left alone until their month is sealed: a merge holds its rows in memory, 300 bytes each."""
+MERGE_ROWS_MAX = 2_000_000
+"""Larger runs are left alone until their month is sealed: a merge holds rows in memory, about 100 bytes each."""
 RETRY_S = 5.0
 
 
@@ -192,7 +192,7 @@ class Folder:
         with _transaction(file):
             if len(rows):
                 labels, covered = labels_of(file, rows, tags, self._dimensions(), self._truth)
-                file.put(build(rows, labels, covered, file.month, self._zones))
+                file.put(Built(rows, labels, covered, file.month, self._zones))
             file.set_state(watermark, removals)
         self._unmerged.add(file.month)
 
@@ -235,11 +235,11 @@ class Folder:
                     mine = positions[(positions >= info.first) & (positions <= info.last)]
                     if not len(mine):
                         continue
-                    kept = without(file.load(info), mine, month, self._zones)
-                    if kept is not None:
-                        file.drop([info.run])
+                    kept = Reduced(file, info, mine, self._zones)
+                    if len(kept) < info.rows:
                         if len(kept):
                             file.put(kept)
+                        file.drop([info.run])
                 file.set_state(watermark, generation)
         self.removed[month] = generation
 
@@ -254,10 +254,9 @@ class Folder:
             if len(self._tail):
                 self._few_runs.add(month)
             return
-        merged = combine([file.load(info) for info in chosen], month)
         with _transaction(file):
+            file.put(Merged(file, chosen))
             file.drop([info.run for info in chosen])
-            file.put(merged)
 
 
 def to_merge(runs: Sequence[RunInfo], *, due: int) -> Sequence[RunInfo]:

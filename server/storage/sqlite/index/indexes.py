@@ -56,7 +56,7 @@ class Indexes:
         key = (info.month, info.generation)
         with self._lock:
             if key not in self._numbers:
-                self._numbers[key] = max(self._layout.index_numbers(*key), default=0)
+                self._numbers[key] = self._layout.current_index(*key)
             return self._numbers[key]
 
     # The folder
