@@ -154,7 +154,7 @@ def event_table(rows: Iterable[trackd.StoredEvent]) -> Table:
     table.add_column("what else", style="dim")
     for stored in rows:
         event = stored.event
-        told = (show_moment(event.timestamp_ms), event.type, event.user_id, " ".join(event.tags), _rest(event))
+        told = (show_moment(event.timestamp_ms), event.type, event.user_id, " ".join(event.tags), rest_of(event))
         # What senders wrote must not steer the terminal or be read as markup.
         table.add_row(*(Text(harmless(cell), no_wrap=True, overflow="ellipsis") for cell in told))
     return table
@@ -207,7 +207,7 @@ def _json_value(text: str) -> orjson.Fragment | str:
         return text
 
 
-def _rest(event: trackd.Event) -> str:
+def rest_of(event: trackd.Event) -> str:
     """Description, change and metadata in a few words."""
     parts = [event.description] if event.description else []
     if event.HasField("change"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from server.cli import bench, check, count, demo, events, health, query, serve, types
+from server.cli import bench, check, count, demo, events, health, query, serve, tail, types
 from server.cli.importing import command as importing
 from server.cli.terminal import EXIT_CODES
 
@@ -27,6 +27,7 @@ app.command("demo", rich_help_panel="Start")(demo.demo)
 app.command("serve", rich_help_panel="Start")(serve.serve)
 app.command("import", rich_help_panel="Send and ask")(importing.import_)
 app.command("events", rich_help_panel="Send and ask")(events.events)
+app.command("tail", rich_help_panel="Send and ask")(tail.tail)
 app.command("count", rich_help_panel="Send and ask")(count.count)
 app.command("query", rich_help_panel="Send and ask")(query.query)
 app.add_typer(types.app, name="types", rich_help_panel="Send and ask")
