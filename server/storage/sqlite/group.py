@@ -20,6 +20,7 @@ class Answer:
     items: list[Item] = field(default_factory=list)
 
     def finish(self) -> Appended:
+        """The answer, now that all is known."""
         self.items.sort(key=lambda item: item.index)
         accepted = self.size - len(self.items)
         if not accepted:

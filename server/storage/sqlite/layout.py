@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from retention.month import Month
@@ -40,15 +41,15 @@ class Layout:
 
     def generation(self, month: Month, generation: int) -> Path:
         """The directory of one generation of a month."""
-        return self.months / str(month) / f"g{generation:04d}"
+        return _generation(self.months, month, generation)
 
     def events(self, month: Month, generation: int) -> Path:
         """The file with the truth of one generation of a month."""
-        return self.generation(month, generation) / "events.db"
+        return _file(self.months, month, generation, "events.db")
 
     def index(self, month: Month, generation: int, number: int) -> Path:
         """The n-th file with derived data of one generation of a month."""
-        return self.generation(month, generation) / f"index-{number:04d}.db"
+        return _file(self.months, month, generation, f"index-{number:04d}.db")
 
     def index_numbers(self, month: Month, generation: int) -> list[int]:
         """The numbers of all indexes of a generation of which any file is left, rising."""
@@ -106,6 +107,16 @@ class Layout:
         """Room left on the file system for this process."""
         room = os.statvfs(self.root)
         return room.f_bavail * room.f_frsize
+
+
+def _generation(months: Path, month: Month, generation: int) -> Path:
+    return months / str(month) / f"g{generation:04d}"
+
+
+@lru_cache(maxsize=8_192)
+def _file(months: Path, month: Month, generation: int, name: str) -> Path:
+    """Questions ask for the same few paths all the time; making one takes as long as a lookup in a file."""
+    return _generation(months, month, generation) / name
 
 
 class DirectoryLock:

@@ -173,8 +173,8 @@ class MonthFile:
 
     # Removals
 
-    def remove(self, positions: Sequence[int]) -> int:
-        """Erases the events at these positions, in the transaction under way; how many there were.
+    def remove(self, positions: Sequence[int]) -> list[int]:
+        """Erases the events at these positions, in the transaction under way; the positions of those that there were.
 
         Notes them under the next generation of removals, which indexes apply and `purge` then forgets.
         """
@@ -182,20 +182,16 @@ class MonthFile:
             self._connection.execute(schema.REMOVED)
             generation = self._about("removals") + 1
             last = self.last_position()
-            found = 0
+            found: list[int] = []
             for start in range(0, len(positions), 500):
                 part = positions[start : start + 500]
                 marks = ",".join("?" * len(part))
-                gone = sqlite.fetch(
-                    self._connection,
-                    f"DELETE FROM {self._events} WHERE position IN ({marks}) RETURNING position",
-                    part,
-                )
+                sql = f"DELETE FROM {self._events} WHERE position IN ({marks}) RETURNING position"
+                gone = [position for (position,) in sqlite.fetch(self._connection, sql, part)]
                 self._connection.execute(f"DELETE FROM {self._changes} WHERE position IN ({marks})", part)
-                self._connection.executemany(
-                    "INSERT INTO removed VALUES (?, ?)", [(generation, position) for (position,) in gone]
-                )
-                found += len(gone)
+                rows = [(generation, position) for position in gone]
+                self._connection.executemany("INSERT INTO removed VALUES (?, ?)", rows)
+                found += gone
             if found:
                 self._note("removals", generation)
                 self._note("last_position", last)

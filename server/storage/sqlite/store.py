@@ -257,12 +257,12 @@ class SqliteStore(Store):
                 found = file.remove(positions)
                 file.commit()
                 if found:
-                    self._derived.removed(month, positions)
+                    self._derived.removed(month, found)
         except BaseException:
             with suppress(TrackdError):
                 file.rollback()
             raise
-        return found
+        return len(found)
 
     # Months
 

@@ -141,11 +141,15 @@ class Files:
             self.unless_stopped()
             self._open[path] = connection
             self._open.move_to_end(path)
-            idle = [other for other in self._open if other not in self._pinned and other != path]
-            surplus = [self._open.pop(other) for other in idle[: max(0, len(self._open) - self._open_max)]]
+            surplus = self._surplus(path) if len(self._open) > self._open_max else []
         for old in surplus:
             old.close()
         return connection
+
+    def _surplus(self, path: Path) -> list[apsw.Connection]:
+        """Takes out as many of those that are not in use as there are too many."""
+        idle = [other for other in self._open if other not in self._pinned and other != path]
+        return [self._open.pop(other) for other in idle[: len(self._open) - self._open_max]]
 
     def _release(self) -> None:
         for path in self._pinned:
