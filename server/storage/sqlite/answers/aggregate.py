@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
-from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, index_columns
+from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.scanned import POSITIONS_MAX, Wanted, scanned_columns
 from server.storage.sqlite.answers.selection import KEYED, Columns, Matcher, fields_of
@@ -117,6 +118,9 @@ class _OneQuestion:
             position=False,
         )
         self._wanted = Wanted(texts, TAGS in fields, numbers) if texts or numbers else None
+        metadata = tuple(entry for entry in texts if entry.kind is FieldKind.METADATA)
+        self._labelled = replace(self._needs, dimensions=metadata) if metadata == texts and not numbers else None
+        """What to read of months whose index knows all metadata keys of the question."""
 
     def table(self) -> Table:
         """The answer."""
@@ -137,20 +141,37 @@ class _OneQuestion:
         bounds = month.info.month
         span = Span.of(self._question, bounds.start_ms, bounds.end_ms)
         if self._wanted is not None:
-            among = self._narrow(month, span)
-            head = self._cut.head
-            for columns in scanned_columns(self._engine.files, month, head, self._matcher, span, self._wanted, among):
-                self._read.rows += columns.count
-                self._engine.limit_rows(self._read)
-                yield self._part(columns)
+            yield from self._scanned(month, span, self._wanted)
             return
-        yield from self._indexed(month, span)
+        yield from self._indexed(month, span, self._needs)
         for rows, tags in gap_rows(self._engine.files, month):
             self._read.rows += len(rows)
             self._engine.limit_rows(self._read)
             yield self._part(self._within(columns_of(rows, tags)))
 
-    def _indexed(self, month: MonthCut, span: Span) -> list[Part]:
+    def _scanned(self, month: MonthCut, span: Span, wanted: Wanted) -> Iterator[Part]:
+        """What the index knows by labels, and the rest from the events themselves."""
+        among, after = None, 0
+        keys = [entry.key for entry in wanted.texts]
+        if self._labelled is not None and self._covered(month, keys):
+            yield from self._indexed(month, span, self._labelled)
+            after = month.watermark
+        else:
+            among = self._narrow(month, span)
+        for columns in scanned_columns(
+            self._engine.files, month, self._cut.head, self._matcher, span, wanted, among=among, after=after
+        ):
+            self._read.rows += columns.count
+            self._engine.limit_rows(self._read)
+            yield self._part(columns)
+
+    def _covered(self, month: MonthCut, keys: Sequence[str]) -> bool:
+        if month.index is None:
+            return False
+        with self._engine.files.index_reading(month.info, month.index):
+            return covers(month, month.index, self._matcher, keys)
+
+    def _indexed(self, month: MonthCut, span: Span, needs: Needs) -> list[Part]:
         if month.index is None:
             return []
         with self._engine.files.index_reading(month.info, month.index):
@@ -158,7 +179,7 @@ class _OneQuestion:
             if cells is not None:
                 return cells
             parts = []
-            for columns, _positions in index_columns(self._engine.files, month, self._matcher, span, self._needs):
+            for columns, _positions in index_columns(self._engine.files, month, self._matcher, span, needs):
                 self._read.indexed += columns.count
                 self._engine.limit_rows(self._read)
                 parts.append(self._part(columns))

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import apsw
 import numpy as np
 
+from server.errors import Corrupt
 from server.model import MonthInfo
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.index.derived import Derived
@@ -60,13 +62,13 @@ def take_cut(files: Files, derived: Derived, months: Sequence[MonthInfo]) -> Cut
     """Pins the indexes of these months and takes the view that belongs to them."""
     indexes: dict[MonthInfo, IndexFile | None] = {}
     states: dict[MonthInfo, tuple[int, int]] = {}
+    runs: dict[MonthInfo, Sequence[RunInfo]] = {}
     removed: dict[MonthInfo, Positions] = {}
     to_pin = list(months)
     view = derived.tail.view
     while to_pin:
         for info in to_pin:
-            file = indexes[info] = files.index(info)
-            states[info] = file.state() if file else (0, 0)
+            indexes[info], states[info], runs[info] = _pinned(files, info)
         view = derived.tail.view
         to_pin = [info for info in months if indexes[info] and states[info][0] < view.required.get(info.month, 0)]
         if not to_pin:
@@ -84,7 +86,7 @@ def take_cut(files: Files, derived: Derived, months: Sequence[MonthInfo]) -> Cut
                 info,
                 indexes[info],
                 states[info][0],
-                file.runs() if (file := indexes[info]) else (),
+                runs[info],
                 view.floor if info.month in view.gaps or indexes[info] is None else 0,
                 removed.get(info, NO_POSITIONS),
             )
@@ -92,3 +94,14 @@ def take_cut(files: Files, derived: Derived, months: Sequence[MonthInfo]) -> Cut
         ],
         view,
     )
+
+
+def _pinned(files: Files, info: MonthInfo) -> tuple[IndexFile | None, tuple[int, int], Sequence[RunInfo]]:
+    """The index of a month as it is now, with its watermark, the removals it has applied, and its runs."""
+    file = files.index(info)
+    if file is not None:
+        try:
+            return file, file.state(), file.runs()
+        except (apsw.Error, Corrupt, KeyError) as problem:
+            files.give_up(info, file.path, problem)
+    return None, (0, 0), ()

@@ -101,12 +101,16 @@ class Files:
         if path is None:
             return None
         try:
-            connection = self._connection(path)
-            self._pin(path, connection)
-        except (TrackdError, apsw.Error) as problem:
+            known = path in self._open
+            file = IndexFile(self._connection(path), path, info.month)
+            if not known:
+                self._indexes.judge(file, info)
+            self._pin(path, file.connection)
+        except (TrackdError, apsw.Error, KeyError) as problem:
+            self.unless_stopped()
             self.give_up(info, path, problem)
             return None
-        return IndexFile(connection, path, info.month)
+        return file
 
     @contextmanager
     def index_reading(self, info: MonthInfo, file: IndexFile) -> Iterator[None]:

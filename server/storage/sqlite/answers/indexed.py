@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from server.question import Field, FieldKind
 from server.storage.sqlite.answers.cells import Span
 from server.storage.sqlite.answers.cut import MonthCut
 from server.storage.sqlite.answers.files import Files
-from server.storage.sqlite.answers.selection import Columns, Matcher, Several
+from server.storage.sqlite.answers.selection import Coded, Columns, Matcher, Several
 from server.storage.sqlite.index.file import TAG, Chunk, IndexFile, Projection, RunInfo, Slot
 from server.storage.sqlite.index.rows import Positions, Rows
 
@@ -32,6 +33,8 @@ class Needs:
     """Types, users, sources; and tags."""
     time: bool
     position: bool
+    dimensions: tuple[Field, ...] = ()
+    """Metadata keys that the runs have labels for (see `covers`)."""
 
     @property
     def tags(self) -> bool:
@@ -48,7 +51,7 @@ def index_columns(
         return
     start_ms = month.info.month.start_ms
     projection, leads = _way(matcher, needs)
-    slots = {Slot.POSITION} if needs.position or needs.tags or len(month.removed) else set()
+    slots = {Slot.POSITION} if needs.position or needs.tags or needs.dimensions or len(month.removed) else set()
     slots |= {_SLOTS[kind] for kind in needs.kinds if kind in _SLOTS}
     if needs.time or not span.whole:
         slots.add(Slot.TIME)
@@ -70,12 +73,25 @@ def index_columns(
             count = int(kept.sum())
         positions = found.get(Slot.POSITION)
         several: dict[Field, Several] = {}
+        texts: dict[Field, Coded] = {}
         if needs.tags and positions is not None:
-            several[TAGS] = _tags_of_run(index, run, positions)
+            several[TAGS] = _labels_of_run(index, run, positions, index.labels(TAG))
+        if positions is not None:
+            for entry in needs.dimensions:
+                held = _labels_of_run(index, run, positions, index.labels(None, entry.key))
+                codes = np.zeros(count, np.int64)
+                codes[held.row] = held.codes + 1
+                texts[entry] = Coded(codes, (None, *held.values))
         keys = {kind: found[slot] for kind, slot in _SLOTS.items() if slot in found}
         times = found.get(Slot.TIME)
         yield (
-            Columns(count, keys, None if times is None else times.astype(np.int64) + start_ms, several=several),
+            Columns(
+                count,
+                keys,
+                None if times is None else times.astype(np.int64) + start_ms,
+                texts=texts,
+                several=several,
+            ),
             positions,
         )
 
@@ -110,27 +126,39 @@ def _column(files: Files, index: IndexFile, chunks: Sequence[Chunk], slot: Slot)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _tags_of_run(index: IndexFile, run: RunInfo, positions: Positions) -> Several:
-    names = index.labels(TAG)
+def covers(month: MonthCut, index: IndexFile, matcher: Matcher, keys: Sequence[str]) -> bool:
+    """Whether the index knows these metadata keys of every event that may match: they are dimensions of its type."""
+    required = matcher.required(FieldKind.TYPE)
+    for run in month.runs:
+        covered = {(kind, key) for kind, key in json.loads(run.covered)}
+        types = set(index.types(run.run))
+        if required is not None:
+            types &= set(required.tolist())
+        if any((kind, key) not in covered for kind in types for key in keys):
+            return False
+    return True
+
+
+def _labels_of_run(index: IndexFile, run: RunInfo, positions: Positions, names: Mapping[int, str]) -> Several:
     chunks = index.chunks(run.run, Projection.BY_LABEL)
     if not chunks or not names:
-        return NO_TAGS
+        return NO_LABELS
     labels = np.concatenate([index.column(chunk, Slot.LABEL) for chunk in chunks])
     places = np.concatenate([index.column(chunk, Slot.POSITION) for chunk in chunks])
     known = np.array(sorted(names), np.int64)
-    are_tags = np.isin(labels, known)
+    mine = np.isin(labels, known)
     return several_of(
-        positions, places[are_tags], np.searchsorted(known, labels[are_tags]), [names[key] for key in known.tolist()]
+        positions, places[mine], np.searchsorted(known, labels[mine]), [names[key] for key in known.tolist()]
     )
 
 
-NO_TAGS = Several(np.empty(0, np.int64), np.empty(0, np.int64), ())
+NO_LABELS = Several(np.empty(0, np.int64), np.empty(0, np.int64), ())
 
 
 def several_of(positions: Positions, owners: Positions, codes: NDArray[Any], values: Sequence[str]) -> Several:
     """Values that belong to positions, as values that belong to rows; those of other positions are left out."""
     if not len(positions) or not len(owners):
-        return NO_TAGS
+        return NO_LABELS
     order = np.argsort(positions, kind="stable")
     places = np.searchsorted(positions, owners, sorter=order)
     places[places == len(positions)] = 0

@@ -38,13 +38,21 @@ class Wanted:
 
 
 def scanned_columns(
-    files: Files, month: MonthCut, head: int, matcher: Matcher, span: Span, wanted: Wanted, among: Positions | None
+    files: Files,
+    month: MonthCut,
+    head: int,
+    matcher: Matcher,
+    span: Span,
+    wanted: Wanted,
+    *,
+    among: Positions | None = None,
+    after: int = 0,
 ) -> Iterator[Columns]:
-    """The events of a month up to the head, in windows; only those `among` these positions, if given."""
+    """The events of a month behind a position and up to the head, in windows; if given, only `among` some positions."""
     columns, bindings = _select(wanted)
     table = events_table(month.info.month)
     conditions, bound = _conditions(matcher, span)
-    for where, values in _windows(files, month, head, among):
+    for where, values in _windows(files, month, after, head, among):
         rows = list(
             files.rows(
                 month.info,
@@ -92,7 +100,7 @@ def _conditions(matcher: Matcher, span: Span) -> tuple[list[str], questions.Bind
 
 
 def _windows(
-    files: Files, month: MonthCut, head: int, among: Positions | None
+    files: Files, month: MonthCut, after: int, head: int, among: Positions | None
 ) -> Iterator[tuple[str, list[apsw.SQLiteValue]]]:
     if among is not None:
         for start in range(0, len(among), KEYS_MAX):
@@ -102,7 +110,7 @@ def _windows(
     ((first, last),) = files.rows(month.info, *questions.extent(month.info.month))
     if first is None:
         return
-    for low in range(first, min(last, head) + 1, WINDOW_POSITIONS):
+    for low in range(max(first, after + 1), min(last, head) + 1, WINDOW_POSITIONS):
         yield "position >= ? AND position <= ?", [low, min(low + WINDOW_POSITIONS - 1, last, head)]
 
 

@@ -272,10 +272,17 @@ class IndexFile:
         ).get
         return data
 
-    def labels(self, kind: int, field: str = "") -> dict[int, str]:
-        """The values of tags (TAG) or of a dimension of a type, by label."""
+    def labels(self, kind: int | None, field: str = "") -> dict[int, str]:
+        """The values of tags (TAG), or of a dimension of one type or, with None, of all types; by label."""
+        if kind is None:
+            sql = "SELECT label, value FROM labels WHERE type <> ? AND field = ?"
+            return dict(sqlite.fetch(self.connection, sql, (TAG, field)))
         sql = "SELECT label, value FROM labels WHERE type = ? AND field = ?"
         return dict(sqlite.fetch(self.connection, sql, (kind, field)))
+
+    def types(self, run: int) -> list[int]:
+        """The types that a run has events of."""
+        return [kind for (kind,) in sqlite.fetch(self.connection, "SELECT type FROM quarters WHERE run = ?", (run,))]
 
     # Writing, inside of a transaction that the caller began
 

@@ -70,21 +70,25 @@ class Indexes:
         if path is not None:
             try:
                 file = IndexFile.open(path, month)
-                self._judge(file, info)
             except Corrupt as problem:
                 self.distrust(month, problem)
             else:
-                return file
+                try:
+                    self.judge(file, info)
+                except Corrupt as problem:
+                    file.close()
+                    self.distrust(month, problem)
+                else:
+                    return file
         return self._replace(info)
 
-    def _judge(self, file: IndexFile, info: MonthInfo) -> None:
+    def judge(self, file: IndexFile, info: MonthInfo) -> None:
         """Corrupt if an index is of another truth than the one beside it."""
         about = schema.read_about(file.connection, file.path)
         expected = {"store": self._store_id, "month": str(info.month), "generation": info.generation}
         wrong = {key: about.get(key) for key, value in expected.items() if about.get(key) != value}
         watermark, _removals = file.state()
         if wrong or watermark > self._tail.view.head:
-            file.close()
             raise Corrupt("INDEX_STALE", f"{file.path.name} does not belong to this month: {wrong or watermark}")
 
     def _replace(self, info: MonthInfo) -> IndexFile:
