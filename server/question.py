@@ -1,7 +1,8 @@
 """Aggregate questions and their answers, as every layer speaks of them. Frozen values.
 
 What a group is: every event that matches lies in one group for each combination of its values in the dimensions.
-An event with several tags lies in the group of each of them and is still counted once where tags are no dimension.
+An event with several tags lies in the group of each of them, once, and is still counted once where tags are no
+dimension.
 
 Texts are compared code point by code point: no case is folded and nothing is normalized.
 """

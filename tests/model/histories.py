@@ -25,7 +25,15 @@ _CHANGES = (
     Change("pulls", "1", Action.UPDATE, '{"b":2,"a":1}', '{"a":2}'),
     Change("pulls", "2", Action.CREATE, rows_affected=0),
 )
-_METADATA = ("", '{"a": 1, "b": [1]}', '{"b":[1],"a":1}', '{"a": 1, "b": [2]}')
+_METADATA = (
+    "",
+    '{"a": 1, "b": [1]}',
+    '{"b":[1],"a":1}',
+    '{"a": 1, "b": [2]}',
+    '{"a": 2.50, "b": true}',
+    '{"a": "x"}',
+    '{"a": null, "b": 4}',
+)
 
 _ids = st.integers(0, 19).map(make_id)
 _times = st.sampled_from(TIMES_MS)

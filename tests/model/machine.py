@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from retention.month import Month
 from server.model import Appended, Batch, Count, Dimension, Event, EventFilter, Item, Keyset, Order
+from server.question import Question as Table
 from server.storage.contract import Reader
 from server.storage.memory.store import MemoryStore
 from tests.model.histories import (
@@ -29,7 +30,9 @@ from tests.model.histories import (
     questions,
     retold,
 )
-from tests.support.events import Sent, make_batch, read, sent_part
+from tests.model.tables import KEYS, tables
+from tests.support.answers import alike, rows
+from tests.support.events import Sent, make_batch, positions, read, sent_part
 from tests.support.homes import Home
 
 MONTHS_MAX = len(MONTHS) - 1
@@ -95,20 +98,33 @@ class EngineBesideReference(RuleBasedStateMachine):
         """An earlier group as it was, as after a lost answer."""
         self._append(data.draw(st.sampled_from(self.history), label="group"))
 
-    @precondition(lambda self: self.place_of)
+    @precondition(lambda self: self.has_events)
     @rule(data=st.data(), atomic=st.booleans(), received_ms=st.integers(1, 9))
     def send_variants(self, data: st.DataObject, atomic: bool, received_ms: int) -> None:
         """Stored events of a month once more, some told otherwise, by another source: duplicates or conflicts."""
-        month = data.draw(st.sampled_from([info.month for info in self.reference.months()]), label="month")
-        known = [sent_part(event) for event in read(self.reference, EventFilter(month.start_ms, month.end_ms))]
+        known = [sent_part(event) for event in self._month(data)]
         events = data.draw(st.lists(st.sampled_from(known).flatmap(retold), min_size=1, max_size=6), label="events")
         self._append([make_batch(*events, source="s1", received_ms=received_ms, atomic=atomic)])
 
-    @rule(declared=declarations)
-    def register_type(self, declared: tuple[str, str, int]) -> None:
-        """Declares a type, or another description."""
-        expected, entry = self.reference.register_type(*declared), self.store.register_type(*declared)
-        assert (entry.name, entry.description, entry.declared) == (expected.name, expected.description, True)
+    @rule(declared=declarations, dimensions=st.lists(st.sampled_from(KEYS), unique=True))
+    def register_type(self, declared: tuple[str, str, int], dimensions: Sequence[str]) -> None:
+        """Declares a type, or another description or other dimensions."""
+        expected, entry = (
+            store.register_type(*declared, dimensions=dimensions) for store in (self.reference, self.store)
+        )
+        assert replace(entry, registered_ms=0) == replace(expected, registered_ms=0)
+
+    @precondition(lambda self: self.has_events)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        """Some events of a month, or all; some that are gone already, or lie in other months, are named too."""
+        events = self._month(data)
+        some = data.draw(st.lists(st.sampled_from(positions(events)), min_size=1) | st.just(positions(events)))
+        gone = [*some, *data.draw(st.lists(st.sampled_from(list(self.place_of)), max_size=3), label="others")]
+        month = Month.of(events[0].timestamp_ms)
+        removed = self.reference.remove(month, gone)
+        assert self.store.remove(month, [self.place_of[position] for position in gone]) == removed > 0
+        assert [self._translated(event) for event in read(self.reference)] == read(self.store)
 
     # Restarting
 
@@ -156,6 +172,15 @@ class EngineBesideReference(RuleBasedStateMachine):
             )
             assert counts == expected
 
+    @rule(questions=st.lists(tables(), min_size=1, max_size=3))
+    def aggregate(self, questions: Sequence[Table]) -> None:
+        """The same tables, cut at the same moment."""
+        expected, answer = (reader.aggregate(questions) for reader in self.readers)
+        assert (expected.as_of, answer.as_of) == (self.reference.head, self.store.head)
+        for question, one, other in zip(questions, expected.tables, answer.tables, strict=True):
+            assert alike(rows(one), rows(other)), (question, rows(one), rows(other))
+            assert one.more == other.more, question
+
     @invariant()
     def tell_the_same(self) -> None:
         """Head, sources, and the types and months of stored events agree at every step."""
@@ -163,15 +188,25 @@ class EngineBesideReference(RuleBasedStateMachine):
         assert self.store.head == self.place_of.get(self.reference.head, 0)
         assert list(self.store.sources()) == list(self.reference.sources())
         # An engine may also know types of rejected events, and keep a home for a month whose events were all aborted.
-        types = {entry.name: (entry.description, entry.declared) for entry in self.store.event_types()}
-        assert {entry.name: types.get(entry.name) for entry in self.reference.event_types()} == {
-            entry.name: (entry.description, entry.declared) for entry in self.reference.event_types()
-        }
+        types = {entry.name: replace(entry, registered_ms=0) for entry in self.store.event_types()}
+        expected = {entry.name: replace(entry, registered_ms=0) for entry in self.reference.event_types()}
+        assert {name: types.get(name) for name in expected} == expected
         months = [info.month for info in self.store.months()]
         assert months == sorted(set(months))
         assert {Month.of(event.timestamp_ms) for event in events} <= set(months)
 
     # How both are asked and compared
+
+    @property
+    def has_events(self) -> bool:
+        """Whether there is an event that was not removed."""
+        return bool(read(self.reference))
+
+    def _month(self, data: st.DataObject) -> list[Event]:
+        """All events that the reference has of some month that has any."""
+        events = read(self.reference)
+        month = data.draw(st.sampled_from(sorted({Month.of(event.timestamp_ms) for event in events})), label="month")
+        return [event for event in events if Month.of(event.timestamp_ms) == month]
 
     def _append(self, group: Sequence[Batch]) -> None:
         old_heads = (self.reference.head, self.store.head)

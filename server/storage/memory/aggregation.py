@@ -122,7 +122,7 @@ def values_of(event: Event, field: Field) -> list[str]:
         case FieldKind.SESSION:
             return [event.session_id]
         case FieldKind.TAG:
-            return list(event.tags)
+            return list(dict.fromkeys(event.tags))
         case FieldKind.METADATA:
             return _texts(_metadata(event).get(field.key))
 

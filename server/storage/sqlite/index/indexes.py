@@ -89,7 +89,7 @@ class Indexes:
         wrong = {key: about.get(key) for key, value in expected.items() if about.get(key) != value}
         watermark, _removals = file.state()
         if wrong or watermark > self._tail.view.head:
-            raise Corrupt("INDEX_STALE", f"{file.path.name} does not belong to this month: {wrong or watermark}")
+            raise Corrupt("FILE_DAMAGED", f"{file.path.name} does not belong to this month: {wrong or watermark}")
 
     def _replace(self, info: MonthInfo) -> IndexFile:
         """Begins a new index under a number that no file ever had, and removes the others."""

@@ -71,7 +71,7 @@ class Truth:
         with sqlite.translated():
             found = removals_since(self._connection(month), applied)
         if found is None:
-            raise Corrupt("INDEX_STALE", f"the index of {month} lacks removals that are forgotten")
+            raise Corrupt("FILE_DAMAGED", f"the index of {month} lacks removals that are forgotten")
         return found
 
     def _fetch(self, month: Month, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> list[Any]:
