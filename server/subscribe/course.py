@@ -20,15 +20,19 @@ from server.storage.contract import Reader
 from server.subscribe.missing import Missing
 
 EVENTS_MIN = 250
-EVENTS_MAX = 4_000
+EVENTS_MAX = 8_000
 """Events in one stretch. Many cost less each; the first stretch is short, so that the first event comes soon."""
 FETCH_EVENTS = 250
 """Asked of a reader at once: so many huge events are in memory before the rest is left for later."""
 TEXT_MAX = 1024 * 1024
 """Characters of all texts in one stretch."""
 POSITIONS_MIN = 10_000
+POSITIONS_MAX = 2_000_000
+"""A statement that looks at so many rows takes some tenths of a second; a longer one would hold up the engine's log."""
 TURN_S = 0.05
 """A stretch that takes longer is followed by a shorter one, for others wait for the reader; below half by a longer."""
+TURN_PER_MONTH_S = 0.005
+"""Added for each month that is asked: what that costs (1 ms, if its file is not open) no shorter stretch saves."""
 
 SURPLUS = 1.25
 """So much more than a stretch may hold is kept before it is put in order and cut."""
@@ -65,14 +69,16 @@ class Course:
         """
         start_s = time.monotonic()
         found = _Found(min(head, after + self._positions_max), self._events_max)
+        allowed_s = TURN_S
         for month in self._months_behind(after):
             if self._next.get(month, 0) <= found.through:
+                allowed_s += TURN_PER_MONTH_S
                 try:
                     self._read_month(reader, month, after, head, found)
                 except Corrupt:
                     self._missing.note_damage(month)
         found.settle()
-        self._adapt(len(found.events), found.through - after, time.monotonic() - start_s)
+        self._adapt(len(found.events), found.through - after, (time.monotonic() - start_s) / allowed_s)
         return Stretch(found.events, found.through)
 
     def _months_behind(self, after: int) -> list[Month]:
@@ -101,15 +107,16 @@ class Course:
             last = events[-1].position
         found.month_done()
 
-    def _adapt(self, events: int, positions: int, took_s: float) -> None:
-        if took_s > TURN_S:
+    def _adapt(self, events: int, positions: int, took: float) -> None:
+        """`took` is what the stretch took, as a share of what it was allowed to."""
+        if took > 1:
             self._events_max = max(EVENTS_MIN, self._events_max // 2)
             self._positions_max = max(POSITIONS_MIN, self._positions_max // 2)
-        elif took_s < TURN_S / 2:
+        elif took < 1 / 2:
             if events >= self._events_max:
                 self._events_max = min(EVENTS_MAX, self._events_max * 2)
             if positions >= self._positions_max:
-                self._positions_max *= 2
+                self._positions_max = min(POSITIONS_MAX, self._positions_max * 2)
 
 
 class _Found:
