@@ -101,7 +101,9 @@ def _pinned(files: Files, info: MonthInfo) -> tuple[IndexFile | None, tuple[int,
     file = files.index(info)
     if file is not None:
         try:
-            return file, file.state(), file.runs()
-        except (apsw.Error, Corrupt, KeyError) as problem:
+            watermark, removals, runs = file.snapshot()
+        except (apsw.Error, Corrupt, ValueError, TypeError) as problem:
             files.give_up(info, file.path, problem)
+        else:
+            return file, (watermark, removals), runs
     return None, (0, 0), ()

@@ -81,7 +81,7 @@ class Files:
         if path in self._pinned:
             connection.execute("COMMIT")
         # BEGIN alone pins nothing: the first read does.
-        connection.execute("BEGIN; SELECT 1 FROM about").fetchall()
+        connection.execute("BEGIN; SELECT 1 FROM about LIMIT 1").fetchall()
         self._pinned.add(path)
 
     def rows(self, info: MonthInfo, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> Iterator[tuple[Any, ...]]:
@@ -106,7 +106,7 @@ class Files:
             if not known:
                 self._indexes.judge(file, info)
             self._pin(path, file.connection)
-        except (TrackdError, apsw.Error, KeyError) as problem:
+        except (TrackdError, apsw.Error, ValueError, TypeError) as problem:
             self.unless_stopped()
             self.give_up(info, path, problem)
             return None
@@ -117,7 +117,7 @@ class Files:
         """Turns whatever goes wrong with an index into IndexUnusable, after which the question is asked again."""
         try:
             yield
-        except (apsw.Error, Corrupt, ValueError) as problem:
+        except (apsw.Error, Corrupt, ValueError, TypeError) as problem:
             self.unless_stopped()
             if isinstance(problem, apsw.InterruptError):
                 raise sqlite.translate(problem, file.path) from problem

@@ -15,8 +15,9 @@ from server.storage.sqlite.answers.cells import Span
 from server.storage.sqlite.answers.cut import MonthCut
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.selection import Coded, Columns, Matcher, Several
-from server.storage.sqlite.index.file import TAG, Chunk, IndexFile, Projection, RunInfo, Slot
+from server.storage.sqlite.index.file import Chunk, IndexFile, RunInfo
 from server.storage.sqlite.index.rows import Positions, Rows
+from server.storage.sqlite.index.tables import TAG, Projection, Slot
 
 TAGS = Field(FieldKind.TAG)
 LEADS_MAX = 64
@@ -109,21 +110,14 @@ def _way(matcher: Matcher, needs: Needs) -> tuple[Projection, Sequence[int] | No
 def _chunks(
     index: IndexFile, run: RunInfo, projection: Projection, leads: Sequence[int] | None, span: Span, start_ms: int
 ) -> list[Chunk]:
-    if leads is None:
-        found = index.chunks(run.run, projection)
-    else:
-        each = {chunk.columns: chunk for lead in leads for chunk in index.chunks(run.run, projection, lead, lead)}
-        found = list(each.values())
+    found = index.chunks([run.run], projection, leads)
     low, high = span.start_ms - start_ms, span.end_ms - start_ms
     return [chunk for chunk in found if chunk.late >= low and chunk.early < high]
 
 
 def _column(files: Files, index: IndexFile, chunks: Sequence[Chunk], slot: Slot) -> NDArray[Any]:
-    parts = []
-    for chunk in chunks:
-        files.unless_stopped()
-        parts.append(index.column(chunk, slot))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    files.unless_stopped()
+    return index.column(chunks, slot)
 
 
 def covers(month: MonthCut, index: IndexFile, matcher: Matcher, keys: Sequence[str]) -> bool:
@@ -140,11 +134,11 @@ def covers(month: MonthCut, index: IndexFile, matcher: Matcher, keys: Sequence[s
 
 
 def _labels_of_run(index: IndexFile, run: RunInfo, positions: Positions, names: Mapping[int, str]) -> Several:
-    chunks = index.chunks(run.run, Projection.BY_LABEL)
+    chunks = index.chunks([run.run], Projection.BY_LABEL)
     if not chunks or not names:
         return NO_LABELS
-    labels = np.concatenate([index.column(chunk, Slot.LABEL) for chunk in chunks])
-    places = np.concatenate([index.column(chunk, Slot.POSITION) for chunk in chunks])
+    labels = index.column(chunks, Slot.LABEL)
+    places = index.column(chunks, Slot.POSITION)
     known = np.array(sorted(names), np.int64)
     mine = np.isin(labels, known)
     return several_of(

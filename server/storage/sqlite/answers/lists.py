@@ -16,8 +16,9 @@ from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.selection import Columns, Matcher
 from server.storage.sqlite.answers.truth_rows import gap_rows
 from server.storage.sqlite.index.derived import Derived
-from server.storage.sqlite.index.file import TAG, Chunk, IndexFile, Projection, Slot
+from server.storage.sqlite.index.file import Chunk, IndexFile
 from server.storage.sqlite.index.rows import Keys, Mask, Positions, Rows, Times, joined
+from server.storage.sqlite.index.tables import TAG, Projection, Slot
 
 LEADS_MAX = 64
 FETCH_MAX = 250
@@ -167,16 +168,9 @@ class _Page:
                 high = min(high, after.timestamp_ms - start_ms + 1)
             else:
                 low = max(low, after.timestamp_ms - start_ms)
-        each: dict[int, tuple[Chunk, Projection, Keys | None]] = {}
-        for run in cut.runs:
-            if run.first > self._last or run.last <= (self._where.after_position or 0):
-                continue
-            spans = [(0, 0xFFFF_FFFF)] if leads is None else [(lead, lead) for lead in leads.tolist()]
-            for first, last in spans:
-                for chunk in index.chunks(run.run, projection, first, last):
-                    if chunk.late >= low and chunk.early < high:
-                        each[chunk.columns] = (chunk, projection, leads)
-        return list(each.values())
+        runs = [run.run for run in cut.runs if run.first <= self._last and run.last > (self._where.after_position or 0)]
+        found = index.chunks(runs, projection, None if leads is None else leads.tolist()) if runs else []
+        return [(chunk, projection, leads) for chunk in found if chunk.late >= low and chunk.early < high]
 
     def _leads(self, index: IndexFile) -> tuple[Projection, Keys | None]:
         if 0 < len(self._where.user_ids) <= LEADS_MAX:
@@ -199,10 +193,8 @@ class _Page:
         leads: Keys | None,
         after: Keyset | None,
     ) -> tuple[Times, Positions]:
-        times = index.column(chunk, Slot.TIME).astype(np.int64) + self._info.month.start_ms
-        positions = index.column(chunk, Slot.POSITION)
-        keys = {
-            kind: index.column(chunk, slot)
+        slots = {
+            kind: slot
             for kind, slot, values in (
                 (FieldKind.TYPE, Slot.TYPE, self._where.types),
                 (FieldKind.USER, Slot.USER, self._where.user_ids),
@@ -210,10 +202,14 @@ class _Page:
             )
             if values
         }
-        if projection is Projection.BY_LABEL and leads is not None:
-            mine = np.isin(index.column(chunk, Slot.LABEL), leads)
-            times, positions = times[mine], positions[mine]
-            keys = {kind: column[mine] for kind, column in keys.items()}
+        wanted = leads if projection is Projection.BY_LABEL else None
+        label = [] if wanted is None else [Slot.LABEL]
+        found = index.fields(chunk, [Slot.TIME, Slot.POSITION, *slots.values(), *label])
+        if wanted is not None:
+            mine = np.isin(found[-1], wanted)
+            found = [column[mine] for column in found]
+        times, positions = found[0].astype(np.int64) + self._info.month.start_ms, found[1]
+        keys = dict(zip(slots, found[2:], strict=False))
         return self._matching(times, positions, Columns(len(times), keys), cut, after)
 
     def _matching(

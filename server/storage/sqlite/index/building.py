@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from retention.month import Month
-from server.storage.sqlite.index.file import IndexFile, Projection, Run, RunInfo
+from server.storage.sqlite.index.file import IndexFile, Run, RunInfo
 from server.storage.sqlite.index.rollup import (
     Days,
     Quarters,
@@ -27,6 +27,7 @@ from server.storage.sqlite.index.rows import (
     merge,
     sort,
 )
+from server.storage.sqlite.index.tables import Projection
 from server.storage.sqlite.zone_offsets import offsets_of
 
 Zones = Mapping[str, ZoneInfo]

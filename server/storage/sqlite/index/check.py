@@ -11,9 +11,10 @@ import numpy as np
 from retention.month import Month
 from server.errors import TrackdError
 from server.storage.sqlite import connection as sqlite
-from server.storage.sqlite.index.file import TAG, IndexFile, Projection, RunInfo
+from server.storage.sqlite.index.file import IndexFile, RunInfo
 from server.storage.sqlite.index.rollup import Days, count_days, count_quarters, decode_people
 from server.storage.sqlite.index.rows import EMPTY, Positions, Rows, Sorted, joined
+from server.storage.sqlite.index.tables import TAG, Projection
 from server.storage.sqlite.index.truth import Tagged, rows_of, tagged_of
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.removals import removals_since

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import apsw
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from retention.month import Month
@@ -25,89 +26,18 @@ from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.index.rollup import Days, Quarters, stretches
 from server.storage.sqlite.index.rows import NOTHING_SORTED, Rows, Sorted
-
-CHUNK_ROWS = 4_096
-"""A lookup reads one chunk of a run: 100 KB; a scan reads 16 KB at a time."""
-PAGE_BYTES = 16_384
-WAL_PAGES = 1_024
-"""Above 16 MiB the log is copied back by the commit that makes it so, on the folder's thread."""
-CACHE_BYTES = 2 * 1024 * 1024
-
-
-class Projection(IntEnum):
-    """The three orders that rows are kept in."""
-
-    BY_USER = 1
-    BY_TYPE = 2
-    BY_LABEL = 3
-
-
-class Slot(IntEnum):
-    """The columns of a chunk."""
-
-    TIME = 0
-    POSITION = 1
-    TYPE = 2
-    USER = 3
-    SOURCE = 4
-    LABEL = 5
-
-
-SLOTS = len(Slot)
-_LEADS = {Projection.BY_USER: Slot.USER, Projection.BY_TYPE: Slot.TYPE, Projection.BY_LABEL: Slot.LABEL}
-
-SCHEMA = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-CREATE TABLE runs (
-  run INTEGER PRIMARY KEY,        -- rising with positions
-  rows INTEGER NOT NULL,
-  first INTEGER NOT NULL,         -- positions, inclusive
-  last INTEGER NOT NULL,
-  covered TEXT NOT NULL           -- a JSON array of [type, metadata key]: dimensions whose values all have labels
-) STRICT;
-CREATE TABLE chunks (
-  run INTEGER NOT NULL,
-  projection INTEGER NOT NULL,
-  high INTEGER NOT NULL,          -- the lead of its last row, and of its first
-  number INTEGER NOT NULL,
-  low INTEGER NOT NULL,
-  early INTEGER NOT NULL,         -- milliseconds into the month
-  late INTEGER NOT NULL,
-  rows INTEGER NOT NULL,
-  columns INTEGER NOT NULL,       -- columns.id of its first column
-  PRIMARY KEY (run, projection, high, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE columns (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
-CREATE TABLE quarters (
-  run INTEGER NOT NULL,
-  type INTEGER NOT NULL,
-  data BLOB NOT NULL,             -- slots, sources, events
-  PRIMARY KEY (run, type)
-) STRICT;
-CREATE TABLE days (
-  run INTEGER NOT NULL,
-  zone TEXT NOT NULL,
-  data BLOB NOT NULL,             -- types, days, events, users, and where their sets begin in people.data
-  PRIMARY KEY (run, zone)
-) STRICT;
-CREATE TABLE people (
-  run INTEGER NOT NULL,
-  zone TEXT NOT NULL,
-  type INTEGER NOT NULL,
-  data BLOB NOT NULL,
-  PRIMARY KEY (run, zone, type)
-) STRICT;
-CREATE TABLE labels (
-  label INTEGER PRIMARY KEY,
-  type INTEGER NOT NULL,          -- -1: a tag
-  field TEXT NOT NULL,            -- the metadata key; of a tag ''
-  value TEXT NOT NULL,
-  UNIQUE (type, field, value)
-) STRICT;
-"""
-
-TAG = -1
-"""Stands for a type where a label is a tag."""
+from server.storage.sqlite.index.tables import (
+    CACHE_BYTES,
+    CHUNK_ROWS,
+    PAGE_BYTES,
+    SCHEMA,
+    SLOTS,
+    SNAPSHOT,
+    TAG,
+    WAL_PAGES,
+    Projection,
+    Slot,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,52 +133,75 @@ class IndexFile:
 
     # Reading
 
+    # Each step of a statement gives the interpreter lock up and waits for it again, beside a busy writer for as long as
+    # a switch takes. So what a question needs of a month comes in few rows.
+
     def state(self) -> tuple[int, int]:
         """The watermark, and the generation of removals that is applied."""
-        about = dict(
-            sqlite.fetch(self.connection, "SELECT key, value FROM about WHERE key IN ('watermark','removals')")
-        )
-        return about["watermark"], about["removals"]
+        watermark, removals, _runs = self.snapshot()
+        return watermark, removals
 
     def runs(self) -> list[RunInfo]:
         """All runs, in the order of their positions."""
-        sql = "SELECT run, rows, first, last, covered FROM runs ORDER BY first"
-        return [RunInfo(*row) for row in sqlite.fetch(self.connection, sql)]
+        return self.snapshot()[2]
 
-    def chunks(self, run: int, projection: Projection, low: int = 0, high: int = 0xFFFF_FFFF) -> list[Chunk]:
-        """The chunks of a run that may hold leads between two, inclusive, in order."""
+    def snapshot(self) -> tuple[int, int, list[RunInfo]]:
+        """The watermark, the generation of removals that is applied, and the runs."""
+        watermark, removals, runs = self.connection.execute(SNAPSHOT).get
+        return watermark, removals, [RunInfo(*row) for row in orjson.loads(runs)]
+
+    def chunks(self, runs: Sequence[int], projection: Projection, leads: Sequence[int] | None = None) -> list[Chunk]:
+        """The chunks of some runs that may hold some leads, or all, in the order in which they were written."""
         sql = (
-            "SELECT low, high, early, late, rows, columns FROM chunks "
-            "WHERE run = ? AND projection = ? AND high >= ? AND low <= ? ORDER BY high, number"
+            "SELECT json_group_array(json_array(low, high, early, late, rows, columns)) FROM chunks "
+            f"WHERE projection = ? AND run IN ({','.join('?' * len(runs))})"
         )
-        return [Chunk(*row) for row in sqlite.fetch(self.connection, sql, (run, projection, low, high))]
+        bindings = [int(projection), *runs]
+        if leads is not None:
+            sql += f" AND ({' OR '.join(['high >= ? AND low <= ?'] * len(leads)) or '0'})"
+            bindings += [lead for lead in leads for _bound in range(2)]
+        found = [Chunk(*row) for row in orjson.loads(self.connection.execute(sql, bindings).get)]
+        return sorted(found, key=attrgetter("columns"))
 
-    def column(self, chunk: Chunk, slot: Slot) -> NDArray[Any]:
-        """One column of a chunk; times as milliseconds into the month."""
-        data = self.connection.execute("SELECT data FROM columns WHERE id = ?", (chunk.columns + slot,)).get
-        column = np.frombuffer(data, np.int64 if slot is Slot.POSITION else np.uint32)
-        if len(column) != chunk.rows:
-            raise Corrupt("FILE_DAMAGED", f"{self.path.name}: a column has {len(column)} of {chunk.rows} rows")
+    def fields(self, chunk: Chunk, slots: Sequence[Slot]) -> list[NDArray[Any]]:
+        """Some columns of one chunk; times as milliseconds into the month."""
+        sql = "SELECT " + ",".join(["(SELECT data FROM columns WHERE id = ?)"] * len(slots))
+        found = self.connection.execute(sql, [chunk.columns + slot for slot in slots]).get
+        blobs = found if isinstance(found, tuple) else (found,)
+        return [self._column(data, slot, chunk.rows) for data, slot in zip(blobs, slots, strict=True)]
+
+    def column(self, chunks: Sequence[Chunk], slot: Slot) -> NDArray[Any]:
+        """One column of some chunks, which are in the order of `chunks`."""
+        parts: list[NDArray[Any]] = []
+        for start in range(0, len(chunks), 100):
+            some = chunks[start : start + 100]
+            sql = f"SELECT data FROM columns WHERE id IN ({','.join('?' * len(some))}) ORDER BY id"
+            found = sqlite.fetch(self.connection, sql, [chunk.columns + slot for chunk in some])
+            if len(found) != len(some):
+                raise Corrupt("FILE_DAMAGED", f"{self.path.name}: columns are missing")
+            parts += [self._column(data, slot, chunk.rows) for (data,), chunk in zip(found, some, strict=True)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _column(self, data: bytes | None, slot: Slot, rows: int) -> NDArray[Any]:
+        column = np.frombuffer(data or b"", np.int64 if slot is Slot.POSITION else np.uint32)
+        if len(column) != rows:
+            raise Corrupt("FILE_DAMAGED", f"{self.path.name}: a column has {len(column)} of {rows} rows")
         return column
 
     def sorted(self, run: int, projection: Projection) -> Sorted:
         """All rows of a run in one of its orders."""
-        chunks = self.chunks(run, projection)
+        chunks = self.chunks([run], projection)
         if not chunks:
             return NOTHING_SORTED
-
-        def whole(slot: Slot) -> NDArray[Any]:
-            return np.concatenate([self.column(chunk, slot) for chunk in chunks])
-
         rows = Rows(
-            whole(Slot.POSITION),
-            whole(Slot.TIME).astype(np.int64) + self.month.start_ms,
-            whole(Slot.TYPE),
-            whole(Slot.USER),
-            whole(Slot.SOURCE),
+            self.column(chunks, Slot.POSITION),
+            self.column(chunks, Slot.TIME).astype(np.int64) + self.month.start_ms,
+            self.column(chunks, Slot.TYPE),
+            self.column(chunks, Slot.USER),
+            self.column(chunks, Slot.SOURCE),
         )
         lead = {Projection.BY_USER: rows.user, Projection.BY_TYPE: rows.type}.get(projection)
-        return Sorted(whole(Slot.LABEL) if lead is None else lead, rows)
+        return Sorted(self.column(chunks, Slot.LABEL) if lead is None else lead, rows)
 
     def quarters(self, run: int, types: Iterable[int] | None = None) -> Iterator[tuple[int, NDArray[np.uint32]]]:
         """For each type: its number, and an array of three rows: slots, sources, events. None: all types."""
@@ -353,7 +306,7 @@ class IndexFile:
     def drop(self, runs: Sequence[int]) -> None:
         """Removes runs."""
         for run in runs:
-            for chunk in [chunk for projection in Projection for chunk in self.chunks(run, projection)]:
+            for chunk in [chunk for projection in Projection for chunk in self.chunks([run], projection)]:
                 span = (chunk.columns, chunk.columns + SLOTS)
                 self.connection.execute("DELETE FROM columns WHERE id >= ? AND id < ?", span)
             for table in ("runs", "chunks", "quarters", "days", "people"):

@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 
 from server.storage.sqlite.index.building import NO_LABELS, Labels
-from server.storage.sqlite.index.file import TAG, IndexFile
+from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.index.rows import Rows
+from server.storage.sqlite.index.tables import TAG
 from server.storage.sqlite.index.truth import Truth
 
 Dimensions: TypeAlias = Mapping[int, tuple[str, ...]]
