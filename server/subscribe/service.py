@@ -72,7 +72,8 @@ class SubscribeService:
                 hint="0 begins with the first event",
                 field="after_position",
             )
-        if after > head:
+        # Beside a damaged month nobody knows how far the head was before: what is stored from now on lies behind it.
+        if after > head and not self._missing.months:
             raise PositionOutOfRange(
                 "POSITION_AHEAD",
                 f"position {after} is asked for and the head is {head}",

@@ -273,26 +273,30 @@ def test_a_stop_sends_subscribers_away_and_waits_for_none(tmp_path: Path) -> Non
                 assert ended(subscriber.call) == DRAINING
 
 
-def test_a_damaged_month_is_a_gap(tmp_path: Path) -> None:
-    """Its subscribers are told so and get all the rest, of before, of behind it, and new."""
+@pytest.mark.parametrize("hurt", [1, 2], ids=["a month between", "the newest month"])
+def test_a_damaged_month_is_a_gap(tmp_path: Path, hurt: int) -> None:
+    """Its subscribers are told so and get all the rest; who had come up to the head goes on there."""
     times = [now_ms() - days * DAY_MS for days in (100, 60, 20)]
     with serving(tmp_path) as daemon:
         with Client(daemon.target) as client:
             sent = [position for _ in range(3) for at in times for position in send(client, event(timestamp_ms=at))]
         daemon.stop()
-        hurt = time.strftime("%Y-%m", time.gmtime(times[1] / 1000))
-        (file,) = daemon.data.glob(f"months/{hurt}/*/events.db")
+        month = time.strftime("%Y-%m", time.gmtime(times[hurt] / 1000))
+        (file,) = daemon.data.glob(f"months/{month}/*/events.db")
         whole = file.read_bytes()
         file.write_bytes(b"nothing of this is a database " * 100)
         daemon.start()
         with Client(daemon.target) as client, open_channel(daemon.target) as channel:
-            subscriber = Subscriber(channel, after_position=0)
+            subscriber, live = Subscriber(channel, after_position=0), Subscriber(channel, after_position=sent[-1])
             frames = subscriber.until("caught_up")
             (gap,) = [frame.gap for frame in frames if frame.WhichOneof("frame") == "gap"]
-            assert (gap.month, gap.reason) == (hurt, GAP_REASON_MONTH_DAMAGED)
-            assert positions(frames) == [position for place, position in enumerate(sent) if place % 3 != 1]
-            new = send(client, event())
-            assert positions([subscriber.next()]) == new
+            assert (gap.month, gap.reason) == (month, GAP_REASON_MONTH_DAMAGED)
+            assert positions(frames) == [position for place, position in enumerate(sent) if place % 3 != hurt]
+            live.until("heartbeat")
+            new = send(client, event(timestamp_ms=times[0]))
+            assert positions(subscriber.until("events")) == positions(live.until("events")) == new
+            assert new[0] > sent[-1]
+            live.cancel()
             subscriber.cancel()
         daemon.stop()
         file.write_bytes(whole)
