@@ -27,6 +27,7 @@ class SubscribeService:
         self._missing = Missing(store)
         self._open: set[Subscription] = set()
         self._opening = 0
+        self._draining = False
 
     def moved(self) -> None:
         """To be called once a commit: the head has moved."""
@@ -54,6 +55,8 @@ class SubscribeService:
             self._opening -= 1
         subscription = Subscription(wanted, encode, self._watch, self._turns, self._missing)
         self._open.add(subscription)
+        if self._draining:
+            subscription.drain()
         return subscription
 
     async def _wanted(self, where: EventFilter, after: int | None, received_ms: int | None) -> Wanted:
@@ -88,7 +91,8 @@ class SubscribeService:
         subscription.close()
 
     def drain(self) -> None:
-        """Ends every subscription soon."""
+        """Ends every subscription soon, also those that come now."""
+        self._draining = True
         for subscription in self._open:
             subscription.drain()
         self._watch.wake()

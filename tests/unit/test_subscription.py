@@ -289,7 +289,10 @@ async def test_draining_ends_all_soon() -> None:
         assert waiting.draining
         await frames(reading, lambda _frame: False)
         assert reading.draining
-        for subscription in (waiting, reading):
+        late = await made.subscribe(after=0)
+        assert kinds(await frames(late, lambda _frame: False)) == ["Confirmed"]
+        assert late.draining
+        for subscription in (waiting, reading, late):
             made.service.close(subscription)
         assert made.service.streams == 0
 
