@@ -86,6 +86,7 @@ class Daemon:
             months_damaged=lambda: sum(info.state is MonthState.DAMAGED for info in self._store.months()),
             tail_events=lambda: self._store.tail_events,
             months_unindexed=lambda: self._store.months_unindexed,
+            months_unmerged=lambda: self._store.months_unmerged,
             wal_bytes=lambda: self._store.wal_bytes,
             disk_free_bytes=lambda: self._store.disk_free_bytes,
             event_loop_lag_seconds=lambda: self._loop_lag_s,

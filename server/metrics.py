@@ -120,6 +120,7 @@ class Gauges:
     months_damaged: Callable[[], float]
     tail_events: Callable[[], float]
     months_unindexed: Callable[[], float]
+    months_unmerged: Callable[[], float]
     wal_bytes: Callable[[], float]
     disk_free_bytes: Callable[[], float]
     event_loop_lag_seconds: Callable[[], float]
@@ -352,6 +353,7 @@ class _GaugeCollector(Collector):
                 "Months whose index is missing or behind: questions about them read the events themselves.",
                 gauges.months_unindexed,
             ),
+            ("trackd_months_unmerged", "Months whose index is complete and has runs to merge.", gauges.months_unmerged),
             ("trackd_sqlite_wal_bytes", "Size of all write-ahead logs.", gauges.wal_bytes),
             ("trackd_disk_free_bytes", "Room left on the file system of the data.", gauges.disk_free_bytes),
             ("trackd_event_loop_lag_seconds", "How late the event loop last was.", gauges.event_loop_lag_seconds),

@@ -11,6 +11,8 @@ from typing import Self
 from server.errors import Internal
 
 GAUGE = "trackd_tail_events"
+ALSO = ("trackd_months_unindexed", "trackd_months_unmerged")
+"""What else has to be 0 when everything is done."""
 WATCH_S = 0.1
 WAIT_S = 0.02
 STUCK_S = 60.0
@@ -40,10 +42,10 @@ class TailWatch:
 
     def wait(self) -> None:
         """Returns when derived data has caught up; Internal if it gets no further for a minute."""
-        lowest, since = self._look(), time.monotonic()
+        lowest, since = self._left(), time.monotonic()
         while lowest:
             time.sleep(WAIT_S)
-            behind = self._look()
+            behind = self._left()
             if behind < lowest:
                 lowest, since = behind, time.monotonic()
             elif time.monotonic() - since > STUCK_S:
@@ -55,6 +57,10 @@ class TailWatch:
                 self._look()
             except OSError:
                 return  # the daemon is gone: whoever asked it something says so
+
+    def _left(self) -> int:
+        samples = self._samples()
+        return self._look() + sum(int(samples.get(name, 0)) for name in ALSO)
 
     def _look(self) -> int:
         behind = int(self._samples().get(GAUGE, 0))

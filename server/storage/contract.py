@@ -169,6 +169,11 @@ class Store(ABC):
         return 0
 
     @property
+    def months_unmerged(self) -> int:
+        """Months whose derived data is complete and about to be put together; 0 for an engine without. For gauges."""
+        return 0
+
+    @property
     def wal_bytes(self) -> int:
         """Size of the logs that maintenance has still to fold back; 0 for an engine that has none. For gauges."""
         return 0

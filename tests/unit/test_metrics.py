@@ -61,6 +61,7 @@ PROMISED = {
     "trackd_query_seconds_bucket",
     "trackd_tail_events",
     "trackd_months_unindexed",
+    "trackd_months_unmerged",
     "trackd_sqlite_wal_bytes",
     "trackd_subscribe_bytes_total",
     "trackd_subscribe_events_total",

@@ -331,6 +331,10 @@ class SqliteStore(Store):
     def months_unindexed(self) -> int:
         return len(self._derived.tail.view.gaps)
 
+    @property
+    def months_unmerged(self) -> int:
+        return self._derived.merging
+
     def settle(self, timeout_s: float = 60.0) -> bool:
         """Waits until derived data covers everything; False if that takes longer. For tests and benchmarks."""
         return self._derived.settle(timeout_s)

@@ -101,6 +101,11 @@ class Derived:
             applied[month] = self._folder.removed.pop(month)
         return applied
 
+    @property
+    def merging(self) -> int:
+        """Months whose runs are about to be merged."""
+        return self._folder.merging
+
     def settle(self, timeout_s: float) -> bool:
         """Waits until everything is folded and merged; False if that takes longer."""
         end = time.monotonic() + timeout_s

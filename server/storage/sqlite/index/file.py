@@ -97,6 +97,7 @@ class IndexFile:
         self.path = path
         self.month = month
         self.connection = connection
+        self._labels: dict[tuple[int, str, str], int] | None = None
 
     @classmethod
     def create(cls, path: Path, month: Month, about: Mapping[str, object]) -> IndexFile:
@@ -245,17 +246,24 @@ class IndexFile:
         self.connection.execute(sql, (watermark, "watermark"))
         self.connection.execute(sql, (removals, "removals"))
 
-    def label_keys(self, wanted: Iterable[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
-        """The labels of (type, field, value); new ones get new labels."""
-        keys: dict[tuple[int, str, str], int] = {}
+    def label_keys(self, wanted: Sequence[tuple[int, str, str]]) -> list[int]:
+        """The labels of (type, field, value); new ones get new labels. The folder forgets a file after a failure."""
+        known = self._known_labels()
         for entry in wanted:
-            sql = "SELECT label FROM labels WHERE type = ? AND field = ? AND value = ?"
-            known = self.connection.execute(sql, entry).get
-            if known is None:
+            if entry not in known:
                 sql = "INSERT INTO labels (type, field, value) VALUES (?, ?, ?) RETURNING label"
-                known = self.connection.execute(sql, entry).get
-            keys[entry] = known
-        return keys
+                known[entry] = self.connection.execute(sql, entry).get
+        return [known[entry] for entry in wanted]
+
+    def values_of(self, kind: int, field: str) -> set[str]:
+        """The values of a dimension that have labels."""
+        return {value for one, key, value in self._known_labels() if (one, key) == (kind, field)}
+
+    def _known_labels(self) -> dict[tuple[int, str, str], int]:
+        if self._labels is None:
+            rows = sqlite.fetch(self.connection, "SELECT type, field, value, label FROM labels")
+            self._labels = {(kind, field, value): label for kind, field, value, label in rows}
+        return self._labels
 
     def put(self, run: Run) -> None:
         """Adds a run."""

@@ -38,6 +38,9 @@ MERGE_RATIO = 2
 as often as its run doubles."""
 MERGE_ROWS_MAX = 2_000_000
 """Larger runs are left alone until their month is sealed: a merge holds rows in memory, about 100 bytes each."""
+FULL_MERGE_S = 30.0
+"""So often at most, and only while nothing comes in, all runs of a month become one, whatever their sizes: late events
+leave small runs behind that share nearly every cell of the rollups with the large one."""
 RETRY_S = 5.0
 
 
@@ -68,6 +71,9 @@ class Folder:
         """Too few to be merged while events come in."""
         self._to_remove: set[Month] = set()
         self._retry_at: dict[Month, float] = {}
+        self._full_merge_at: dict[Month, float] = {}
+        self._postponed: set[Month] = set()
+        """Their next full merge is not due."""
         self.removal_lock = threading.Lock()
         """Held while a removal is committed and taken out of the tail, so that no fold sees one without the other."""
         self.removed: dict[Month, int] = {}
@@ -91,6 +97,11 @@ class Folder:
         """From any thread: takes a month's removals over into its index soon."""
         self._to_remove.add(month)
         self._tail.work.set()
+
+    @property
+    def merging(self) -> int:
+        """Months whose runs are about to be merged."""
+        return len(self._unmerged | self._few_runs)
 
     @property
     def idle(self) -> bool:
@@ -125,6 +136,9 @@ class Folder:
         if not len(self._tail):
             self._unmerged |= self._few_runs
             self._few_runs.clear()
+            due = {month for month in self._postponed if self._full_merge_at[month] <= time.monotonic()}
+            self._postponed -= due
+            self._unmerged |= due
         for month in self._due(self._unmerged):
             with self._attempt(month):
                 self._merge(month)
@@ -248,7 +262,16 @@ class Folder:
     def _merge(self, month: Month) -> None:
         """Merges the newest runs of a month if enough have come together."""
         file = self._open.get(month)
-        chosen = to_merge(file.runs(), due=MERGE_RUNS if len(self._tail) else 2)
+        runs = file.runs()
+        chosen = to_merge(runs, due=MERGE_RUNS if len(self._tail) else 2)
+        mergeable = len(runs) > 1 and sum(run.rows for run in runs) <= MERGE_ROWS_MAX
+        if not chosen and mergeable and not len(self._tail):
+            now = time.monotonic()
+            if now >= self._full_merge_at.get(month, 0.0):
+                chosen = runs
+                self._full_merge_at[month] = now + FULL_MERGE_S
+            else:
+                self._postponed.add(month)
         if not chosen:
             self._unmerged.discard(month)
             if len(self._tail):

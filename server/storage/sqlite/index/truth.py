@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import apsw
@@ -51,15 +51,23 @@ class Truth:
         )
         return rows_of(found), tagged_of(found)
 
-    def values(self, month: Month, kind: int, key: str, first: int, last: int) -> list[tuple[int, str]]:
-        """(position, value) of a metadata key in the events of a type between two positions, where there is one."""
+    def values(
+        self, month: Month, types: Sequence[int], key: str, first: int, last: int
+    ) -> Iterator[tuple[int, str, Positions]]:
+        """The values of a metadata key in the events of some types between two positions: type, value, positions.
+
+        Grouped by SQLite, which needs no interpreter lock for it: a row an event would cost the writer 0.5 us each.
+        """
         value, bindings = questions.metadata_value(key)
-        return self._fetch(
+        rows = self._fetch(
             month,
-            f"SELECT position, {value} AS value FROM {events_table(month)} "
-            "WHERE position BETWEEN ? AND ? AND type = ? AND metadata <> '' AND value IS NOT NULL",
-            (*bindings, first, last, kind),
+            f"SELECT type, value, json_group_array(position) FROM (SELECT position, type, {value} AS value "
+            f"FROM {events_table(month)} WHERE position BETWEEN ? AND ? AND type IN ({','.join('?' * len(types))}) "
+            "AND metadata <> '') WHERE value IS NOT NULL GROUP BY type, value",
+            (*bindings, first, last, *types),
         )
+        for kind, text, positions in rows:
+            yield kind, text, np.array(orjson.loads(positions), np.int64)
 
     def removals_generation(self, month: Month) -> int:
         """The last generation of removals; 0 if nothing was ever erased from the month."""
