@@ -40,7 +40,7 @@ EXIT_STORE_FAILED = 70
 HEARTBEAT_MAX_S = 30.0
 """A writer that has shown no life for so long is stuck."""
 TICK_S = 0.5
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0001
 OPEN_FILES = 65_536
 DRAIN_S = 0.1
 GRACE_S = 20.0
@@ -164,8 +164,8 @@ def serve(
     # after every 700 of them (measured: 8 % of the ingest rate).
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    # The loop and the writer want the interpreter lock for less than a millisecond at a time; the default of 5 ms makes
-    # each wait for the other that long (measured: 3,361 and 3,884 durable unary calls/s).
+    # The loop, the writer and questions want the interpreter lock for less than a millisecond at a time; the default of
+    # 5 ms makes each wait for the others that long (DESIGN.md).
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _allow_open_files()
     started = time.monotonic()

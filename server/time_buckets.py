@@ -87,7 +87,7 @@ def _clock_buckets(start_ms: int, end_ms: int, unit: BucketUnit, zone: ZoneInfo)
         found: Iterable[int]
         if offset_ms(day, zone) == offset_ms(until - 1, zone):
             found = range(bucket_of(day, unit, zone), until, step)
-        else:  # No offset of the last decades changes between quarter-hours.
+        else:  # Changes at one minute past (St John's until 2011) begin no bucket that no quarter-hour lies in.
             quarters = range(day // QUARTER_MS * QUARTER_MS + QUARTER_MS, until, QUARTER_MS)
             found = (bucket_of(instant, unit, zone) for instant in (day, *quarters))
         for bucket in found:

@@ -25,6 +25,9 @@ from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
 
+FIRST_EVENTS = 16
+"""Of each month, where months are merged in the order of positions."""
+
 WINDOW_POSITIONS = 1_000_000
 """A scan of so many rows takes some tenths of a second."""
 
@@ -65,11 +68,22 @@ class SqliteReader(Reader):
                         break
                     events += map(_event, self._lists.month(info, where, order, wanted, after, as_of))
                 return events
-            lists = [
-                [_event(row) for row in self._lists.month(info, where, order, limit, after, as_of)] for info in months
-            ]
+            lists = [self._by_position(info, where, order, limit, after, as_of) for info in months]
             merged = heapq.merge(*lists, key=lambda event: event.position, reverse=order.descending)
             return list(islice(merged, limit))
+
+    def _by_position(
+        self, info: MonthInfo, where: EventFilter, order: Order, limit: int, after: Keyset | None, as_of: int
+    ) -> Iterator[Event]:
+        """A month's part of a list, a little at a time: of hundreds of months most have nothing near."""
+        size = min(limit, FIRST_EVENTS)
+        while True:
+            events = [_event(row) for row in self._lists.month(info, where, order, size, after, as_of)]
+            yield from events
+            if len(events) < size:
+                return
+            after = Keyset(events[-1].timestamp_ms, events[-1].position)
+            size = min(2 * size, limit)
 
     def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
         with self._files.question():

@@ -93,6 +93,9 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
                 catalog.put_source(key, name)
     if rebuilding and named:
         log.warning("catalog_rebuilt", months=len(named))
+    if result.damaged:
+        # What cannot be read may hold the highest of what was given out, and the head never falls.
+        result.head = max(result.head, positions.next - 1)
     positions.skip_to(result.head + 1)
     users.flush()
     return result

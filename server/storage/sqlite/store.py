@@ -72,6 +72,8 @@ class SqliteStore(Store):
         self._checkpointer = Checkpointer()
         self._head = found.head
         self._last_positions = found.last_positions
+        self._passed = 0
+        """The head passes over this: rows of a group that failed half way."""
         self._stored_sources = found.sources
         self._types = self._catalog.types()
         self._type_keys = {entry.name: key for key, entry in self._types.items()}
@@ -183,8 +185,10 @@ class SqliteStore(Store):
                     {month: parts[month] for month in months[first : first + self._settings.open_months_max]}, answers
                 )
         except BaseException:
-            self._last_positions.update(dict.fromkeys(months, self._head))
-            self._derived.give_up(self._head, months)
+            head = max(self._head, self._passed)
+            self._last_positions.update(dict.fromkeys(months, head))
+            self._derived.give_up(head, months)
+            self._head = head
             raise
         results = [answer.finish() for answer in answers]
         head = max([self._head, *(result.last_position or 0 for result in results)])
@@ -216,7 +220,7 @@ class SqliteStore(Store):
             for file in files.values():
                 with suppress(TrackdError):
                     file.rollback()
-                    self._head = max(self._head, file.last_position())
+                    self._passed = max(self._passed, file.last_position())
             raise
 
     def _keys(self, batch: Batch, users: Sequence[int]) -> Keys:

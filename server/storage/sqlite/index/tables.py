@@ -6,6 +6,8 @@ from enum import IntEnum
 
 CHUNK_ROWS = 4_096
 """A lookup reads one chunk of a run: 100 KB; a scan reads 16 KB at a time."""
+USER_CHUNK_ROWS = 1_024
+"""By user: a person has few events, and is looked up in every month."""
 PAGE_BYTES = 16_384
 WAL_PAGES = 1_024
 """Above 16 MiB the log is copied back by the commit that makes it so, on the folder's thread."""
