@@ -115,8 +115,8 @@ class Store(ABC):
         """Erases the events of a month at these positions, with their changes; how many there were.
 
         When it returns they are gone from the truth, durably, and from every answer. Their ids may be stored anew, at
-        new positions; positions are not given again, and the head stays, also over a restart. Unknown positions, and those
-        of other months, are passed over. The month stays, and so do types and sources.
+        new positions; positions are not given again, and the head stays, also over a restart. Unknown positions, and
+        those of other months, are passed over. The month stays, and so do types and sources.
         """
 
     @abstractmethod

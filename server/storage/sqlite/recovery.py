@@ -66,9 +66,7 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
     rebuilding = not named
     if rebuilding:
         _refuse_to_guess(layout)
-    for month, generation in sorted(layout.found(), reverse=True):
-        if month not in named or named[month][0] != generation:
-            _adopt_or_remove(layout, catalog, named, month, generation)
+    _tidy(layout, catalog, named)
     types, sources = catalog.types(), catalog.sources()
     for month, (generation, state) in sorted(named.items()):
         result.months[month] = MonthInfo(month, generation, state)
@@ -99,6 +97,13 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
     positions.skip_to(result.head + 1)
     users.flush()
     return result
+
+
+def _tidy(layout: Layout, catalog: Catalog, named: dict[Month, tuple[int, MonthState]]) -> None:
+    """Settles what becomes of every generation that the catalog does not name."""
+    for month, generation in sorted(layout.found(), reverse=True):
+        if month not in named or named[month][0] != generation:
+            _adopt_or_remove(layout, catalog, named, month, generation)
 
 
 def _refuse_to_guess(layout: Layout) -> None:
