@@ -34,7 +34,6 @@ from server.storage.sqlite.index.tables import (
     SLOTS,
     SNAPSHOT,
     TAG,
-    USER_CHUNK_ROWS,
     WAL_PAGES,
     Projection,
     Slot,
@@ -289,10 +288,9 @@ class IndexFile:
         columns: list[NDArray[Any]] = [times, rows.position, rows.type, rows.user, rows.source]
         if projection is Projection.BY_LABEL:
             columns.append(part.lead)
-        size = USER_CHUNK_ROWS if projection is Projection.BY_USER else CHUNK_ROWS
         chunks, blobs = [], []
-        for number, low in enumerate(range(0, len(part), size)):
-            cut = slice(low, min(low + size, len(part)))
+        for number, low in enumerate(range(0, len(part), CHUNK_ROWS)):
+            cut = slice(low, min(low + CHUNK_ROWS, len(part)))
             lead, time = part.lead[cut], times[cut]
             first = base + number * SLOTS
             extent = (int(lead[-1]), number, int(lead[0]), int(time.min()), int(time.max()), len(lead), first)
