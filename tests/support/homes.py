@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,9 @@ class Home(ABC):
         """Opens the store as it would be found if its process had ended at this instant."""
         ruin = self.path.with_name(self.path.name + "-crashed")
         # By another process: closing a copied file in this one would drop the locks that the open store holds on it.
-        subprocess.run(["cp", "-R", self.path, ruin], check=True)
+        # The folder may rename a new index in the middle of a copy: then once more.
+        while subprocess.run(["cp", "-R", self.path, ruin], check=False, timeout=60).returncode:
+            shutil.rmtree(ruin, ignore_errors=True)
         self.close()
         self.path = ruin
         return self.open(months_max=self.months_max)
