@@ -99,6 +99,8 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Above it the writer itself checkpoints before it goes on."""
     disk_free_bytes_min: int = 64 * MIB
     """Writes are refused while the file system has less room."""
+    index_cache_bytes: int = 64 * MIB
+    """Parts of indexes that questions used last, for all readers together."""
     tail_events_max: int = 262_144
     """Events, over all months, that the index may lag behind. Beyond it the writer waits for the index."""
     reporting_time_zones: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -306,6 +307,27 @@ def test_declaring_dimensions_changes_no_answer(store: Store, reader: Reader) ->
             assert entry.dimensions == dimensions
         store.maintain(idle=True)
         assert [rows(table) for table in reader.aggregate(questions).tables] == before
+
+
+def test_values_of_a_dimension_may_be_long(store: Store, reader: Reader) -> None:
+    """Of one type only, beside short ones; a value of any length is grouped and found."""
+    store.register_type("review", "", 1, dimensions=("k", "name"))
+    store.register_type("deploy", "", 1, dimensions=("k",))
+    long = "é" * 5_000
+    append(
+        store,
+        make_event(1, type="review", metadata=json.dumps({"k": long, "name": "short"})),
+        make_event(2, type="review", metadata='{"k":"short","name":"short"}'),
+        make_event(3, type="deploy", metadata='{"k":"short"}'),
+        make_event(4, type="deploy", metadata='{"k":0}'),
+    )
+    store.maintain(idle=True)
+    question = Question((EVENTS,), (K,), order=())
+    assert [rows(table) for table in reader.aggregate([question]).tables] == [[("0", 1), ("short", 2), (long, 1)]]
+    found = Question((EVENTS,), (TYPE,), OneOf(K, (long,)))
+    assert [rows(table) for table in reader.aggregate([found]).tables] == [[("review", 1)]]
+    named = Question((EVENTS,), (metadata("name"),), OneOf(TYPE, ("review",)))
+    assert [rows(table) for table in reader.aggregate([named]).tables] == [[("short", 2)]]
 
 
 def test_an_interrupt_without_a_question_is_harmless(store: Store, reader: Reader) -> None:

@@ -160,9 +160,9 @@ def test_a_full_disk_refuses_writes_only_and_heals(tmp_path: Path, place: Callab
 
 def test_the_client_library_waits_a_full_disk_out(tmp_path: Path) -> None:
     """An Appender in the middle of sending: nothing is rejected, nothing is lost, it only takes longer."""
-    with guarded(tmp_path) as disk:
+    with tiny(tmp_path) as disk:
         settings = f"[storage]\ndisk_free_bytes_min = {disk.free_bytes_min}\n"
-        with serving(tmp_path, settings=settings) as daemon, Client(daemon.target) as client:
+        with serving(disk.directory, settings=settings) as daemon, Client(daemon.target) as client:
             with Appender(daemon.target, source="tests", batch_events=20) as appender:
                 appender.send(some())
                 appender.flush()

@@ -183,6 +183,26 @@ def test_an_index_that_is_ahead_of_its_month_is_not_believed(tmp_path: Path) -> 
         store.close()
 
 
+def test_an_index_that_is_damaged_while_it_is_closed_loses_nothing(tmp_path: Path) -> None:
+    """The folder finds it when it wants to add to it: the new one has what the old one had, and what is new."""
+    reference = MemoryStore()
+    store = SqliteStore(tmp_path, Storage(disk_free_bytes_min=1, open_months_max=1), months_max=20)
+    try:
+        for number, month in enumerate(["2025-10", "2025-11", "2025-10"]):
+            for place in (store, reference):
+                append(place, *(make_event(number * 100 + one, month, one, user_id="user-3") for one in range(30)))
+            if number < 2:
+                assert store.settle()
+            if number == 1:
+                index = index_of(tmp_path)
+                index.write_bytes(b"\xa5" * 16_384 + index.read_bytes()[16_384:])
+        assert store.settle()
+        assert_same(store, reference)
+        assert list(store.check()) == []
+    finally:
+        store.close()
+
+
 def test_an_index_that_cannot_be_written_does_not_hold_up_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

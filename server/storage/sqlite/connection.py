@@ -115,6 +115,14 @@ def fetch(connection: apsw.Connection, sql: str, bindings: Sequence[apsw.SQLiteV
     return connection.execute(sql, bindings).fetchall()
 
 
+def first(connection: apsw.Connection, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> tuple[Any, ...]:
+    """The first row of a statement, in a single step; an empty tuple if there is none."""
+    cursor = connection.execute(sql, bindings)
+    row: tuple[Any, ...] = next(cursor, ())
+    cursor.close(force=True)
+    return row
+
+
 def insert(connection: apsw.Connection, table: str, columns: Columns, *, suffix: str = "") -> None:
     """Inserts rows that are given as columns of equal length, in as few steps as possible.
 

@@ -10,7 +10,7 @@ import apsw
 
 from retention.month import Month
 from server.model import Dimension, EventFilter, Keyset, Order
-from server.storage.sqlite.schema import changes_table, events_table
+from server.storage.sqlite.schema import CHANGE_COLUMNS, changes_table, events_table
 
 _DICTIONARIES = {Dimension.TYPE: "types", Dimension.SOURCE: "sources", Dimension.USER: "users"}
 _KEY_COLUMNS = {Dimension.TYPE: "type", Dimension.SOURCE: "source", Dimension.USER: "user"}
@@ -18,10 +18,12 @@ _KEY_COLUMNS = {Dimension.TYPE: "type", Dimension.SOURCE: "source", Dimension.US
 Bindings: TypeAlias = "list[apsw.SQLiteValue]"
 
 
-_EVENT = (
-    "SELECT e.position, e.id, t.name, u.name, s.name, e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, "
-    "e.description, e.tags, e.metadata, c.* FROM {events} e JOIN types t ON t.key = e.type "
-    "JOIN users u ON u.key = e.user JOIN sources s ON s.key = e.source "
+_FIELDS = (
+    "e.position, e.id, t.name, u.name, s.name, e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, "
+    "e.description, e.tags, e.metadata, " + ", ".join(f"c.{column}" for column in CHANGE_COLUMNS)
+)
+_JOINED = (
+    "FROM {events} e JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user JOIN sources s ON s.key = e.source "
     "LEFT JOIN {changes} c ON c.position = e.position "
 )
 
@@ -44,7 +46,8 @@ def page(
     inner = _ordered("", order)
     events = events_table(month)
     sql = (
-        _EVENT.format(events=events, changes=changes_table(month))
+        f"SELECT {_FIELDS} "
+        + _JOINED.format(events=events, changes=changes_table(month))
         + f"WHERE e.position IN (SELECT position FROM {events} WHERE {' AND '.join(conditions)} "
         f"ORDER BY {inner} LIMIT ?) ORDER BY {_ordered('e.', order)}"
     )
@@ -52,7 +55,10 @@ def page(
 
 
 def events_at(month: Month, positions: Sequence[int], where: EventFilter, order: Order) -> tuple[str, Bindings]:
-    """Those of the events at some positions that match, as `page` gives them."""
+    """Those of the events at some positions that match, as `page` gives them, but for the id, which is hexadecimal.
+
+    A JSON array of all rows. Each row by itself would be a step, with a wait for the interpreter lock at its end.
+    """
     chosen = _marks(positions)
     bindings: Bindings = [*positions]
     if where != EventFilter():
@@ -62,8 +68,9 @@ def events_at(month: Month, positions: Sequence[int], where: EventFilter, order:
         )
         bindings += more
     sql = (
-        _EVENT.format(events=events_table(month), changes=changes_table(month))
-        + f"WHERE e.position IN ({chosen}) ORDER BY {_ordered('e.', order)}"
+        f"SELECT json_group_array(json_array({_FIELDS.replace('e.id', 'hex(e.id)')}) ORDER BY {_ordered('e.', order)}) "
+        + _JOINED.format(events=events_table(month), changes=changes_table(month))
+        + f"WHERE e.position IN ({chosen})"
     )
     return sql, bindings
 

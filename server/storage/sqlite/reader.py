@@ -19,7 +19,7 @@ from server.storage.contract import Reader
 from server.storage.sqlite import questions, schema
 from server.storage.sqlite.answers.aggregate import Aggregates
 from server.storage.sqlite.answers.files import Files
-from server.storage.sqlite.answers.lists import Lists
+from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.index.derived import Derived
@@ -59,6 +59,7 @@ class SqliteReader(Reader):
     ) -> Sequence[Event]:
         with self._files.question():
             months = [info for info in self._touched(where.touches) if _may_hold(info.month, order, after)]
+            listed = self._lists.of(where, order, as_of, months)
             if order.by_time:
                 months.sort(key=lambda info: info.month, reverse=order.descending)
                 events: list[Event] = []
@@ -66,24 +67,11 @@ class SqliteReader(Reader):
                     wanted = limit - len(events)
                     if wanted <= 0:
                         break
-                    events += map(_event, self._lists.month(info, where, order, wanted, after, as_of))
+                    events += map(_event, listed.month(info, wanted, after))
                 return events
-            lists = [self._by_position(info, where, order, limit, after, as_of) for info in months]
+            lists = [_by_position(listed, info, limit, after) for info in months]
             merged = heapq.merge(*lists, key=lambda event: event.position, reverse=order.descending)
             return list(islice(merged, limit))
-
-    def _by_position(
-        self, info: MonthInfo, where: EventFilter, order: Order, limit: int, after: Keyset | None, as_of: int
-    ) -> Iterator[Event]:
-        """A month's part of a list, a little at a time: of hundreds of months most have nothing near."""
-        size = min(limit, FIRST_EVENTS)
-        while True:
-            events = [_event(row) for row in self._lists.month(info, where, order, size, after, as_of)]
-            yield from events
-            if len(events) < size:
-                return
-            after = Keyset(events[-1].timestamp_ms, events[-1].position)
-            size = min(2 * size, limit)
 
     def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
         with self._files.question():
@@ -133,6 +121,18 @@ class SqliteReader(Reader):
     def close(self) -> None:
         self._files.close()
         self._catalog.close()
+
+
+def _by_position(listed: List, info: MonthInfo, limit: int, after: Keyset | None) -> Iterator[Event]:
+    """A month's part of a list, a little at a time: of hundreds of months most have nothing near."""
+    size = min(limit, FIRST_EVENTS)
+    while True:
+        events = [_event(row) for row in listed.month(info, size, after)]
+        yield from events
+        if len(events) < size:
+            return
+        after = Keyset(events[-1].timestamp_ms, events[-1].position)
+        size = min(2 * size, limit)
 
 
 def _may_hold(month: Month, order: Order, after: Keyset | None) -> bool:

@@ -34,7 +34,9 @@ from server.storage.sqlite.index.rows import Keys, Positions
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import DAY_MS, zone_of
 
-ATTEMPTS = 3
+UNPINNED = 2
+"""So often runs may be replaced in the middle of a question before their indexes are pinned."""
+ATTEMPTS = UNPINNED + 3
 """An index that turns out to be damaged is left out the next time; two at once are bad luck, three a pattern."""
 
 
@@ -50,9 +52,9 @@ class Aggregates:
 
     def answer(self, questions: Sequence[Question], months: Sequence[MonthInfo]) -> Answer:
         """All tables at one cut; `months` are those that any question touches."""
-        for _attempt in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
-                cut = take_cut(self._files, self._derived, months)
+                cut = take_cut(self._files, self._derived, months, pin=attempt >= UNPINNED)
                 read = Read(months=len(months))
                 return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
             except IndexUnusable:
@@ -168,13 +170,13 @@ class _OneQuestion:
     def _covered(self, month: MonthCut, keys: Sequence[str]) -> bool:
         if month.index is None:
             return False
-        with self._engine.files.index_reading(month.info, month.index):
+        with self._engine.files.index_reading(month.info, month.version):
             return covers(month, month.index, self._matcher, keys)
 
     def _indexed(self, month: MonthCut, span: Span, needs: Needs) -> list[Part]:
         if month.index is None:
             return []
-        with self._engine.files.index_reading(month.info, month.index):
+        with self._engine.files.index_reading(month.info, month.version):
             cells = from_cells(self._engine.files, month, self._question, self._matcher, self._read)
             if cells is not None:
                 return cells
@@ -204,7 +206,7 @@ class _OneQuestion:
             return None
         needs = Needs(frozenset({FieldKind.USER}), time=False, position=True)
         found: list[Positions] = []
-        with self._engine.files.index_reading(month.info, month.index):
+        with self._engine.files.index_reading(month.info, month.version):
             for columns, positions in index_columns(self._engine.files, month, self._matcher, span, needs):
                 mine = np.isin(columns.keys[FieldKind.USER], users)
                 if positions is not None:

@@ -14,7 +14,7 @@ from server.storage.sqlite.answers.cut import MonthCut
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.grouping import CellPeople, Ints, Part
 from server.storage.sqlite.answers.selection import Columns, Matcher, fields_of
-from server.storage.sqlite.index.file import IndexFile, RunInfo
+from server.storage.sqlite.index.reading import IndexReader, RunInfo
 from server.storage.sqlite.index.rollup import ANY_TYPE
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import DAY_MS, QUARTER_MS, bucket_of, offset_ms, zone_of
@@ -75,7 +75,7 @@ def from_cells(files: Files, month: MonthCut, question: Question, matcher: Match
 
 
 def _from_days(
-    files: Files, index: IndexFile, month: MonthCut, question: Question, matcher: Matcher, span: Span, read: Read
+    files: Files, index: IndexReader, month: MonthCut, question: Question, matcher: Matcher, span: Span, read: Read
 ) -> list[Part] | None:
     unit = next((entry.unit for entry in question.by if isinstance(entry, Bucket)), None)
     name = "UTC" if unit is None else question.time_zone
@@ -86,7 +86,7 @@ def _from_days(
     together = matcher.trivial and Field(FieldKind.TYPE) not in question.by
     parts: list[Part] = []
     for run in month.runs:
-        cells = index.days(run.run, name)
+        cells = index.days(run, name)
         if cells is None:
             return None
         chosen = cells[0] == ANY_TYPE if together else cells[0] != ANY_TYPE
@@ -112,11 +112,11 @@ def _from_days(
     return parts
 
 
-def _people(files: Files, month: MonthCut, index: IndexFile, run: RunInfo, zone: str) -> Callable[[int], bytes]:
+def _people(files: Files, month: MonthCut, index: IndexReader, run: RunInfo, zone: str) -> Callable[[int], bytes]:
     @cache
     def of_type(kind: int) -> bytes:
-        with files.index_reading(month.info, index):
-            return index.people(run.run, zone, kind)
+        with files.index_reading(month.info, month.version):
+            return index.people(run, zone, kind)
 
     return of_type
 
@@ -126,7 +126,7 @@ def _date(instant_ms: int, zone: ZoneInfo) -> int:
 
 
 def _from_quarters(
-    index: IndexFile, month: MonthCut, question: Question, matcher: Matcher, span: Span, read: Read
+    index: IndexReader, month: MonthCut, question: Question, matcher: Matcher, span: Span, read: Read
 ) -> list[Part] | None:
     start_ms, end_ms = month.info.month.start_ms, month.info.month.end_ms
     offsets = offsets_of(zone_of(question.time_zone), start_ms, end_ms)
@@ -139,7 +139,7 @@ def _from_quarters(
     low, high = (span.start_ms - start_ms) // QUARTER_MS, (span.end_ms - start_ms) // QUARTER_MS
     parts: list[Part] = []
     for run in month.runs:
-        found = list(index.quarters(run.run, None if required is None else required.tolist()))
+        found = list(index.quarters(run, None if required is None else required.tolist()))
         if not found:
             continue
         types = np.concatenate([np.full(cells.shape[1], kind, np.uint32) for kind, cells in found])

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import orjson
 
 from server.errors import Corrupt, TrackdError, Unavailable
 from server.model import MonthInfo
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
-from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.index.indexes import Indexes
+from server.storage.sqlite.index.reading import IndexReader, Version
 from server.storage.sqlite.layout import Layout
 
 FETCH_ROWS = 256
@@ -93,35 +94,53 @@ class Files:
                 self.unless_stopped()
                 yield from rows
 
+    def few_rows(self, info: MonthInfo, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement that makes one JSON array of them: one step, however busy the writer is."""
+        self.unless_stopped()
+        connection = self.truth(info)
+        with sqlite.translated(self._layout.events(info.month, info.generation)):
+            return [tuple(row) for row in orjson.loads(sqlite.first(connection, sql, bindings)[0])]
+
     # Indexes
 
-    def index(self, info: MonthInfo) -> IndexFile | None:
-        """The month's index, pinned as it is now; None if there is none that can be used."""
+    def index(self, info: MonthInfo, *, pin: bool) -> tuple[IndexReader, Version] | None:
+        """The month's index and what it has; None if there is none that can be used.
+
+        Without a pin, runs may be replaced while they are read, and the question is asked again (see index_reading).
+        """
         path = self._indexes.path(info)
         if path is None:
             return None
+        index = IndexReader(path, info.month, lambda: self._connection(path), self._indexes.held)
+        version = None if pin else self._indexes.version(info)
+        if version is not None:
+            return index, version
         try:
-            known = path in self._open
-            file = IndexFile(self._connection(path), path, info.month)
-            if not known:
-                self._indexes.judge(file, info)
-            self._pin(path, file.connection)
+            connection = self._connection(path)
+            if pin:
+                self._pin(path, connection)
+            version = self._indexes.judge(index, connection, info)
         except (TrackdError, apsw.Error, ValueError, TypeError) as problem:
             self.unless_stopped()
             self.give_up(info, path, problem)
             return None
-        return file
+        self._indexes.learn(info, version)
+        return index, version
 
     @contextmanager
-    def index_reading(self, info: MonthInfo, file: IndexFile) -> Iterator[None]:
-        """Turns whatever goes wrong with an index into IndexUnusable, after which the question is asked again."""
+    def index_reading(self, info: MonthInfo, version: Version) -> Iterator[None]:
+        """Turns whatever goes wrong with an index into IndexUnusable, after which the question is asked again.
+
+        Only of an index that is pinned it says something: from any other a run may just have been taken out.
+        """
         try:
             yield
         except (apsw.Error, Corrupt, ValueError, TypeError) as problem:
             self.unless_stopped()
             if isinstance(problem, apsw.InterruptError):
-                raise sqlite.translate(problem, file.path) from problem
-            self.give_up(info, file.path, problem)
+                raise sqlite.translate(problem, version.path) from problem
+            if version.path in self._pinned:
+                self.give_up(info, version.path, problem)
             raise IndexUnusable(str(problem)) from problem
 
     def give_up(self, info: MonthInfo, path: Path, problem: Exception) -> None:
@@ -177,4 +196,4 @@ class Files:
 
 
 class IndexUnusable(Exception):
-    """An index turned out to be damaged in the middle of a question."""
+    """An index turned out to be damaged in the middle of a question, or another run was there."""

@@ -15,7 +15,7 @@ from server.storage.sqlite.answers.cells import Span
 from server.storage.sqlite.answers.cut import MonthCut
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.selection import Coded, Columns, Matcher, Several
-from server.storage.sqlite.index.file import Chunk, IndexFile, RunInfo
+from server.storage.sqlite.index.reading import Chunk, IndexReader, RunInfo
 from server.storage.sqlite.index.rows import Positions, Rows
 from server.storage.sqlite.index.tables import TAG, Projection, Slot
 
@@ -108,33 +108,33 @@ def _way(matcher: Matcher, needs: Needs) -> tuple[Projection, Sequence[int] | No
 
 
 def _chunks(
-    index: IndexFile, run: RunInfo, projection: Projection, leads: Sequence[int] | None, span: Span, start_ms: int
+    index: IndexReader, run: RunInfo, projection: Projection, leads: Sequence[int] | None, span: Span, start_ms: int
 ) -> list[Chunk]:
-    found = index.chunks([run.run], projection, leads)
+    found = index.chunks(run, projection, leads)
     low, high = span.start_ms - start_ms, span.end_ms - start_ms
     return [chunk for chunk in found if chunk.late >= low and chunk.early < high]
 
 
-def _column(files: Files, index: IndexFile, chunks: Sequence[Chunk], slot: Slot) -> NDArray[Any]:
+def _column(files: Files, index: IndexReader, chunks: Sequence[Chunk], slot: Slot) -> NDArray[Any]:
     files.unless_stopped()
     return index.column(chunks, slot)
 
 
-def covers(month: MonthCut, index: IndexFile, matcher: Matcher, keys: Sequence[str]) -> bool:
+def covers(month: MonthCut, index: IndexReader, matcher: Matcher, keys: Sequence[str]) -> bool:
     """Whether the index knows these metadata keys of every event that may match: they are dimensions of its type."""
     required = matcher.required(FieldKind.TYPE)
     for run in month.runs:
         covered = {(kind, key) for kind, key in json.loads(run.covered)}
-        types = set(index.types(run.run))
+        types = index.contents(run).types
         if required is not None:
-            types &= set(required.tolist())
+            types = types.intersection(required.tolist())
         if any((kind, key) not in covered for kind in types for key in keys):
             return False
     return True
 
 
-def _labels_of_run(index: IndexFile, run: RunInfo, positions: Positions, names: Mapping[int, str]) -> Several:
-    chunks = index.chunks([run.run], Projection.BY_LABEL)
+def _labels_of_run(index: IndexReader, run: RunInfo, positions: Positions, names: Mapping[int, str]) -> Several:
+    chunks = index.chunks(run, Projection.BY_LABEL)
     if not chunks or not names:
         return NO_LABELS
     labels = index.column(chunks, Slot.LABEL)

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from retention.month import Month
-from server.storage.sqlite.index.file import IndexFile, Run, RunInfo
+from server.storage.sqlite.index.file import IndexFile, Run
+from server.storage.sqlite.index.reading import RunInfo
 from server.storage.sqlite.index.rollup import (
     Days,
     Quarters,
@@ -94,15 +95,15 @@ class Merged(Run):
         return sum(run.rows for run in self._runs)
 
     def sorted(self, projection: Projection) -> Sorted:
-        return merge([self._file.sorted(run.run, projection) for run in self._runs], self._file.month.start_ms)
+        return merge([self._file.sorted(run, projection) for run in self._runs], self._file.month.start_ms)
 
     def quarters(self) -> Quarters:
-        return merge_quarters([self._file.all_quarters(run.run) for run in self._runs])
+        return merge_quarters([self._file.all_quarters(run) for run in self._runs])
 
     def days(self) -> Iterator[tuple[str, Days]]:
-        zones = [set(self._file.zones(run.run)) for run in self._runs]
-        for zone in sorted(set.intersection(*zones)):
-            yield zone, merge_days([self._file.all_days(run.run, zone) for run in self._runs])
+        zones = [self._file.zones(run) for run in self._runs]
+        for zone in sorted(frozenset.intersection(*zones)):
+            yield zone, merge_days([self._file.all_days(run, zone) for run in self._runs])
 
 
 class Reduced(Run):
@@ -113,14 +114,14 @@ class Reduced(Run):
         self._file = file
         self._run = run
         self._positions = positions
-        self._zones = {zone: zones[zone] for zone in file.zones(run.run) if zone in zones}
+        self._zones = {zone: zones[zone] for zone in file.zones(run) if zone in zones}
         self._by_type = self.sorted(Projection.BY_TYPE)
 
     def __len__(self) -> int:
         return len(self._by_type)
 
     def sorted(self, projection: Projection) -> Sorted:
-        return self._file.sorted(self._run.run, projection).without(self._positions)
+        return self._file.sorted(self._run, projection).without(self._positions)
 
     def quarters(self) -> Quarters:
         return count_quarters(self._by_type, self._file.month.start_ms)

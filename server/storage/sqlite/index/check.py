@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from zoneinfo import ZoneInfo
 
 import apsw
@@ -11,7 +11,8 @@ import numpy as np
 from retention.month import Month
 from server.errors import TrackdError
 from server.storage.sqlite import connection as sqlite
-from server.storage.sqlite.index.file import IndexFile, RunInfo
+from server.storage.sqlite.index.held import NOTHING_HELD
+from server.storage.sqlite.index.reading import IndexReader, RunInfo
 from server.storage.sqlite.index.rollup import Days, count_days, count_quarters, decode_people
 from server.storage.sqlite.index.rows import EMPTY, Positions, Rows, Sorted, joined
 from server.storage.sqlite.index.tables import TAG, Projection
@@ -38,7 +39,10 @@ def check_index(layout: Layout, month: Month, generation: int, truth: apsw.Conne
             # One moment of each: the index first, which is never ahead of the truth.
             for pinned in (connection, truth):
                 pinned.execute("BEGIN; SELECT 1 FROM about").fetchall()
-            for problem in _Check(IndexFile(connection, path, month), truth).problems():
+            for (line,) in connection.execute("PRAGMA integrity_check"):
+                if line != "ok":
+                    yield path.name, str(line)
+            for problem in _Check(IndexReader(path, month, lambda: connection, NOTHING_HELD), truth).problems():
                 yield path.name, problem
         finally:
             connection.close()
@@ -51,25 +55,22 @@ def check_index(layout: Layout, month: Month, generation: int, truth: apsw.Conne
 class _Check:
     """One index under examination."""
 
-    def __init__(self, index: IndexFile, truth: apsw.Connection) -> None:
+    def __init__(self, index: IndexReader, truth: apsw.Connection) -> None:
         self._index = index
         self._truth = truth
         self._start_ms = index.month.start_ms
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
-        for (line,) in self._index.connection.execute("PRAGMA integrity_check"):
-            if line != "ok":
-                yield str(line)
-        watermark, applied = self._index.state()
+        version = self._index.version()
+        watermark, applied, runs = version.watermark, version.removals, version.runs
         found = removals_since(self._truth, applied)
         if found is None:
             yield "lacks removals that are forgotten"
             return
         rows, tagged = self._rows(watermark)
-        runs = self._index.runs()
         for projection in (Projection.BY_USER, Projection.BY_TYPE):
-            parts = [self._index.sorted(run.run, projection) for run in runs]
+            parts = [self._index.sorted(run, projection) for run in runs]
             for run, part in zip(runs, parts, strict=True):
                 yield from self._order(run, projection, part)
             held = joined(part.without(found[1]).rows for part in parts)
@@ -102,12 +103,12 @@ class _Check:
         elif len(part) and not run.first <= int(part.rows.position.min()) <= int(part.rows.position.max()) <= run.last:
             yield f"run {run.run}: has rows outside of its positions"
 
-    def _tags(self, runs: list[RunInfo], tagged: Tagged, removed: Positions) -> Iterator[str]:
+    def _tags(self, runs: Sequence[RunInfo], tagged: Tagged, removed: Positions) -> Iterator[str]:
         names = self._index.labels(TAG)
         expected = {(position, tag) for position, tags in tagged for tag in tags}
         held: set[tuple[int, str]] = set()
         for run in runs:
-            part = self._index.sorted(run.run, Projection.BY_LABEL).without(removed)
+            part = self._index.sorted(run, Projection.BY_LABEL).without(removed)
             pairs = zip(part.rows.position.tolist(), part.lead.tolist(), strict=True)
             held |= {(position, names[label]) for position, label in pairs if label in names}
         if expected != held:
@@ -115,15 +116,15 @@ class _Check:
             yield f"the tags of {len({place for place, _tag in expected ^ held})} events differ (first at {position})"
 
     def _rollups(self, run: RunInfo) -> Iterator[str]:
-        by_type = self._index.sorted(run.run, Projection.BY_TYPE)
-        quarters, held = count_quarters(by_type, self._start_ms), self._index.all_quarters(run.run)
+        by_type = self._index.sorted(run, Projection.BY_TYPE)
+        quarters, held = count_quarters(by_type, self._start_ms), self._index.all_quarters(run)
         for name in ("type", "slot", "source", "events"):
             if not np.array_equal(getattr(quarters, name), getattr(held, name)):
                 yield f"run {run.run}: events by quarter-hour are not those of its rows"
                 break
-        for zone in self._index.zones(run.run):
+        for zone in sorted(self._index.contents(run).zones):
             offsets = offsets_of(ZoneInfo(zone), self._start_ms, self._index.month.end_ms)
-            if not _same_days(count_days(by_type, offsets), self._index.all_days(run.run, zone)):
+            if not _same_days(count_days(by_type, offsets), self._index.all_days(run, zone)):
                 yield f"run {run.run}: users by day of {zone} are not those of its rows"
 
 

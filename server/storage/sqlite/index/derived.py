@@ -13,6 +13,7 @@ from retention.month import Month
 from server import config
 from server.model import EventType, MonthInfo
 from server.storage.sqlite.index.folder import Folder
+from server.storage.sqlite.index.held import Held
 from server.storage.sqlite.index.indexes import Indexes
 from server.storage.sqlite.index.tail import Added, Tail
 from server.storage.sqlite.index.truth import Truth
@@ -51,7 +52,7 @@ class Derived:
         """Months of which events were ever removed: whoever reads another one need not look."""
         self.zones: dict[str, ZoneInfo] = {name: zone_of(name) for name in ("UTC", *settings.reporting_time_zones)}
         self.tail = Tail(head, set(months()) - set(damaged()), rows_max=settings.tail_events_max)
-        self.indexes = Indexes(layout, self.tail, store_id, info)
+        self.indexes = Indexes(layout, self.tail, store_id, info, Held(settings.index_cache_bytes))
         self._folder = Folder(
             self.tail,
             self.indexes,

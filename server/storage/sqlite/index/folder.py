@@ -19,9 +19,10 @@ from retention.month import Month
 from server.errors import TrackdError
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite.index.building import Built, Merged, Reduced, Zones
-from server.storage.sqlite.index.file import IndexFile, RunInfo
+from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.index.indexes import Indexes, OpenIndexes
 from server.storage.sqlite.index.labelling import Dimensions, labels_of
+from server.storage.sqlite.index.reading import RunInfo
 from server.storage.sqlite.index.rows import Rows
 from server.storage.sqlite.index.tail import BLOCK_ROWS, Span, Tail, month_of
 from server.storage.sqlite.index.truth import Truth
@@ -59,7 +60,7 @@ class Folder:
     ) -> None:
         self._tail = tail
         self._indexes = indexes
-        self._open = OpenIndexes(indexes, open_max)
+        self._open = OpenIndexes(indexes, truth, open_max)
         self._truth = truth
         self._zones = zones
         self._dimensions = dimensions
@@ -163,6 +164,19 @@ class Folder:
             self._unmerged.discard(month)
             self._indexes.distrust(month, problem)
 
+    @contextmanager
+    def _transaction(self, file: IndexFile) -> Iterator[None]:
+        with sqlite.translated(file.path):
+            file.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                file.connection.execute("COMMIT")
+            except BaseException:
+                if file.connection.in_transaction:
+                    file.connection.execute("ROLLBACK")
+                raise
+            self._indexes.publish(file)
+
     # Folding the tail
 
     def _next_span(self) -> Span | None:
@@ -195,15 +209,18 @@ class Folder:
             if month in view.gaps:
                 continue
             with self._attempt(month):
+                file = self._open.get(month)
+                if month in self._tail.view.gaps:
+                    continue  # it is a new one, which lacks more than these
                 mine = rows if (ordinals == number).all() else rows.take(ordinals == number)
-                self._put(self._open.get(month), mine, tags, up_to)
+                self._put(file, mine, tags, up_to)
                 watermarks[month] = up_to
         self._tail.folded(up_to, watermarks)
 
     def _put(self, file: IndexFile, rows: Rows, tags: Sequence[tuple[int, tuple[str, ...]]], watermark: int) -> None:
         """Adds rows as a run, and moves the watermark."""
         _old, removals = file.state()
-        with _transaction(file):
+        with self._transaction(file):
             if len(rows):
                 labels, covered = labels_of(file, rows, tags, self._dimensions(), self._truth)
                 file.put(Built(rows, labels, covered, file.month, self._zones))
@@ -217,10 +234,6 @@ class Folder:
         mark = self._tail.gap_mark(month)
         file = self._open.get(month)
         watermark, _removals = file.state()
-        if not watermark:
-            # What was erased before now is not read any more; removals from here on are applied to what is.
-            with _transaction(file):
-                file.set_state(0, self._truth.removals_generation(month))
         floor = self._tail.view.floor
         if watermark < floor:
             rows, tags = self._truth.rows(month, watermark, floor, BLOCK_ROWS)
@@ -244,7 +257,7 @@ class Folder:
         with self.removal_lock:
             generation, positions = self._truth.removals(month, applied)
         if generation > applied:
-            with _transaction(file):
+            with self._transaction(file):
                 for info in file.runs():
                     mine = positions[(positions >= info.first) & (positions <= info.last)]
                     if not len(mine):
@@ -277,7 +290,7 @@ class Folder:
             if len(self._tail):
                 self._few_runs.add(month)
             return
-        with _transaction(file):
+        with self._transaction(file):
             file.put(Merged(file, chosen))
             file.drop([info.run for info in chosen])
 
@@ -293,16 +306,3 @@ def to_merge(runs: Sequence[RunInfo], *, due: int) -> Sequence[RunInfo]:
             first = place
         behind = total
     return runs[first:] if len(runs) - first >= due else ()
-
-
-@contextmanager
-def _transaction(file: IndexFile) -> Iterator[None]:
-    with sqlite.translated(file.path):
-        file.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            file.connection.execute("COMMIT")
-        except BaseException:
-            if file.connection.in_transaction:
-                file.connection.execute("ROLLBACK")
-            raise

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import structlog
 
 from retention.month import Month
@@ -15,18 +16,28 @@ from server.model import MonthInfo
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.index.file import IndexFile
+from server.storage.sqlite.index.held import Held
+from server.storage.sqlite.index.reading import IndexReader, Version
+from server.storage.sqlite.index.tables import LAYOUT
 from server.storage.sqlite.index.tail import Tail
+from server.storage.sqlite.index.truth import Truth
 from server.storage.sqlite.layout import Layout
 
 log = structlog.get_logger(__name__)
 
 
 class Indexes:
-    """What readers and the folder know of the files. `path` and `distrust` may be called from any thread."""
+    """What readers and the folder know of the files. Everything above "The folder" may be called from any thread."""
 
     def __init__(
-        self, layout: Layout, tail: Tail, store_id: str, month_info: Callable[[Month], MonthInfo | None]
+        self,
+        layout: Layout,
+        tail: Tail,
+        store_id: str,
+        month_info: Callable[[Month], MonthInfo | None],
+        held: Held,
     ) -> None:
+        self.held = held
         self._layout = layout
         self._tail = tail
         self._store_id = store_id
@@ -35,6 +46,7 @@ class Indexes:
         self._numbers: dict[tuple[Month, int], int] = {}
         """The index in use of a generation; 0: there is none."""
         self._distrusted: set[Month] = set()
+        self._versions: dict[Month, Version] = {}
 
     def path(self, info: MonthInfo) -> Path | None:
         """The index of a month, or None if it has none that is known to be good."""
@@ -52,6 +64,21 @@ class Indexes:
         log.error("index_unusable", month=str(month), problem=str(problem))
         self._tail.gap_found(month)
 
+    def version(self, info: MonthInfo) -> Version | None:
+        """What the index in use has now, as far as is known without reading it."""
+        path = self.path(info)
+        version = self._versions.get(info.month)
+        return version if version is not None and version.path == path else None
+
+    def learn(self, info: MonthInfo, version: Version) -> None:
+        """A reader has read what an index has. Once the folder has published a version, it knows better."""
+        with self._lock:
+            known = self._versions.get(info.month)
+            number = self._numbers.get((info.month, info.generation), 0)
+            in_use = version.path == self._layout.index(info.month, info.generation, number)
+            if in_use and (known is None or known.path != version.path):
+                self._versions[info.month] = version
+
     def _number(self, info: MonthInfo) -> int:
         key = (info.month, info.generation)
         with self._lock:
@@ -61,7 +88,13 @@ class Indexes:
 
     # The folder
 
-    def open(self, month: Month) -> IndexFile:
+    def publish(self, file: IndexFile) -> None:
+        """Tells readers what an index has, after each commit and before the tail lets go of what is in it now."""
+        version = file.version()
+        with self._lock:
+            self._versions[file.month] = version
+
+    def open(self, month: Month, removals_generation: Callable[[Month], int]) -> IndexFile:
         """The index of a month, for writing; a new one where there is none or none that can be used."""
         info = self._month_info(month)
         if info is None:
@@ -74,28 +107,43 @@ class Indexes:
                 self.distrust(month, problem)
             else:
                 try:
-                    self.judge(file, info)
+                    self.judge(file, file.connection, info)
                 except Corrupt as problem:
                     file.close()
                     self.distrust(month, problem)
                 else:
                     return file
-        return self._replace(info)
+        # A gap is filled with what the truth has from now on, without what was erased before; the tail may be older.
+        in_gap = month in self._tail.view.gaps
+        return self._replace(info, removals_generation(month) if in_gap else 0)
 
-    def judge(self, file: IndexFile, info: MonthInfo) -> None:
-        """Corrupt if an index is of another truth than the one beside it."""
-        about = schema.read_about(file.connection, file.path)
-        expected = {"store": self._store_id, "month": str(info.month), "generation": info.generation}
+    def judge(self, index: IndexReader, connection: apsw.Connection, info: MonthInfo) -> Version:
+        """What an index has; Corrupt if it is of another truth than the one beside it, or of another layout."""
+        about = schema.read_about(connection, index.path)
+        expected = {
+            "store": self._store_id,
+            "month": str(info.month),
+            "generation": info.generation,
+            "layout": LAYOUT,
+        }
         wrong = {key: about.get(key) for key, value in expected.items() if about.get(key) != value}
-        watermark, _removals = file.state()
-        if wrong or watermark > self._tail.view.head:
-            raise Corrupt("FILE_DAMAGED", f"{file.path.name} does not belong to this month: {wrong or watermark}")
+        if not wrong:
+            version = index.version()
+            if version.watermark <= self._tail.view.head:
+                return version
+            wrong = {"watermark": version.watermark}
+        raise Corrupt("FILE_DAMAGED", f"{index.path.name} does not belong to this month: {wrong}")
 
-    def _replace(self, info: MonthInfo) -> IndexFile:
+    def _replace(self, info: MonthInfo, removals: int) -> IndexFile:
         """Begins a new index under a number that no file ever had, and removes the others."""
         old = self._layout.index_numbers(info.month, info.generation)
         number = max([*old, self._number(info)], default=0) + 1
-        about = {"store": self._store_id, "month": str(info.month), "generation": info.generation}
+        about = {
+            "store": self._store_id,
+            "month": str(info.month),
+            "generation": info.generation,
+            "removals": removals,
+        }
         file = IndexFile.create(self._layout.index(info.month, info.generation, number), info.month, about)
         with self._lock:
             self._numbers[info.month, info.generation] = number
@@ -109,8 +157,9 @@ class Indexes:
 class OpenIndexes:
     """The folder's open files: those used last, a bounded number."""
 
-    def __init__(self, indexes: Indexes, open_max: int) -> None:
+    def __init__(self, indexes: Indexes, truth: Truth, open_max: int) -> None:
         self._indexes = indexes
+        self._truth = truth
         self._open_max = open_max
         self._open: OrderedDict[Month, IndexFile] = OrderedDict()
 
@@ -120,7 +169,7 @@ class OpenIndexes:
         if file is None:
             while len(self._open) >= self._open_max:
                 self._open.popitem(last=False)[1].close()
-            file = self._indexes.open(month)
+            file = self._indexes.open(month, self._truth.removals_generation)
         self._open[month] = file
         return file
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from server.storage.sqlite.index.building import NO_LABELS, Labels
-from server.storage.sqlite.index.file import IndexFile
-from server.storage.sqlite.index.rows import Positions, Rows
+from server.storage.sqlite.index.file import IndexFile, Label
+from server.storage.sqlite.index.rows import Positions, Rows, groups
 from server.storage.sqlite.index.tables import TAG
-from server.storage.sqlite.index.truth import Truth
+from server.storage.sqlite.index.truth import TOO_LONG, Truth, Values
 
 Dimensions: TypeAlias = Mapping[int, tuple[str, ...]]
 """The metadata keys that are dimensions of a type, by the type's key."""
@@ -19,8 +20,8 @@ Dimensions: TypeAlias = Mapping[int, tuple[str, ...]]
 VALUES_MAX = 10_000
 """Values of one dimension in one month. Beyond it questions go to the events: a key with more is no dimension."""
 
-_Label: TypeAlias = tuple[int, str, str]
-"""Type (or TAG), metadata key, value."""
+ROWS_AT_ONCE = 8_192
+"""What is read at once is decoded in one go, for which the writer waits: 1 ms."""
 
 
 def labels_of(
@@ -52,7 +53,7 @@ def labels_of(
     return Labels(position[order], labels[name[order]]), covered
 
 
-def _tags(tagged: Sequence[tuple[int, tuple[str, ...]]]) -> dict[_Label, Sequence[int] | Positions]:
+def _tags(tagged: Sequence[tuple[int, tuple[str, ...]]]) -> dict[Label, Sequence[int] | Positions]:
     owners: dict[str, list[int]] = {}
     for position, tags in tagged:
         for tag in set(tags):
@@ -61,23 +62,41 @@ def _tags(tagged: Sequence[tuple[int, tuple[str, ...]]]) -> dict[_Label, Sequenc
 
 
 def _add_dimensions(
-    owners: dict[_Label, Sequence[int] | Positions],
+    owners: dict[Label, Sequence[int] | Positions],
     file: IndexFile,
     rows: Rows,
     dimensions: Dimensions,
     truth: Truth,
 ) -> list[tuple[int, str]]:
     """Adds the values of dimensions; tells which (type, key) are covered."""
-    covered: list[tuple[int, str]] = []
     types = [kind for kind in np.unique(rows.type).tolist() if kind in dimensions]
-    first, last = int(rows.position[0]), int(rows.position[-1])
-    for key in sorted({key for kind in types for key in dimensions[kind]}):
-        having = [kind for kind in types if key in dimensions[kind]]
-        values: dict[int, dict[str, Positions]] = {kind: {} for kind in having}
-        for kind, value, positions in truth.values(file.month, having, key, first, last):
-            values[kind][value] = positions
-        for kind, found in values.items():
-            if len(file.values_of(kind, key) | found.keys()) <= VALUES_MAX:
-                owners.update({(kind, key, value): positions for value, positions in found.items()})
-                covered.append((kind, key))
-    return covered
+    keys = sorted({key for kind in types for key in dimensions[kind]})
+    wanted = {(kind, key) for kind in types for key in dimensions[kind]}
+    found: dict[Label, list[Positions]] = {}
+    for start in range(0, len(rows) if keys else 0, ROWS_AT_ONCE):
+        values = truth.values(file.month, types, keys, rows.position[start : start + ROWS_AT_ONCE])
+        for key, texts in zip(keys, values.texts, strict=True):
+            if TOO_LONG in texts:
+                wanted -= {
+                    (kind, key) for kind, text in zip(values.type.tolist(), texts, strict=True) if text == TOO_LONG
+                }
+            for kind, value, positions in _by_value(values, texts):
+                if (kind, key) in wanted:
+                    found.setdefault((kind, key, value), []).append(positions)
+    fresh = Counter(label[:2] for label in found if not file.has_label(label))
+    covered = {entry for entry in wanted if file.values_of(*entry) + fresh[entry] <= VALUES_MAX}
+    owners.update({label: np.concatenate(parts) for label, parts in found.items() if label[:2] in covered})
+    return sorted(covered)
+
+
+def _by_value(values: Values, texts: Sequence[str | int | None]) -> Iterator[tuple[int, str, Positions]]:
+    """The positions of each value of each type."""
+    names = [text for text in set(texts) if isinstance(text, str)]
+    codes: dict[str | int | None, int] = {name: code for code, name in enumerate(names)}
+    code = np.fromiter((codes.get(text, -1) for text in texts), np.int64, count=len(texts))
+    has = code >= 0
+    key = values.type[has] * len(names) + code[has]
+    order = np.argsort(key, kind="stable")
+    position, key = values.position[has][order], key[order]
+    for low, high in zip(*(edge.tolist() for edge in groups(key)), strict=True):
+        yield int(key[low]) // len(names), names[int(key[low]) % len(names)], position[low:high]

@@ -33,12 +33,13 @@ class Slot(IntEnum):
     LABEL = 5
 
 
-SLOTS = len(Slot)
+LAYOUT = 2
+"""Of the tables below. An index of another layout is replaced."""
 
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE runs (
-  run INTEGER PRIMARY KEY,
+  run INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given again: readers know runs by their numbers
   rows INTEGER NOT NULL,
   first INTEGER NOT NULL,         -- positions, inclusive
   last INTEGER NOT NULL,
@@ -47,16 +48,18 @@ CREATE TABLE runs (
 CREATE TABLE chunks (
   run INTEGER NOT NULL,
   projection INTEGER NOT NULL,
-  high INTEGER NOT NULL,          -- the lead of its last row, and of its first
   number INTEGER NOT NULL,
-  low INTEGER NOT NULL,
+  low INTEGER NOT NULL,           -- the lead of its first row, and of its last
+  high INTEGER NOT NULL,
   early INTEGER NOT NULL,         -- milliseconds into the month
   late INTEGER NOT NULL,
   rows INTEGER NOT NULL,
-  columns INTEGER NOT NULL,       -- columns.id of its first column
-  PRIMARY KEY (run, projection, high, number)
+  PRIMARY KEY (run, projection, number)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE columns (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE columns (
+  id INTEGER PRIMARY KEY,         -- run, projection, chunk, slot: see column_id
+  data BLOB NOT NULL
+) STRICT;
 CREATE TABLE quarters (
   run INTEGER NOT NULL,
   type INTEGER NOT NULL,
@@ -89,6 +92,22 @@ SNAPSHOT = """
 SELECT (SELECT value FROM about WHERE key = 'watermark'), (SELECT value FROM about WHERE key = 'removals'),
   (SELECT json_group_array(json_array(run, rows, first, last, covered)) FROM (SELECT * FROM runs ORDER BY first))
 """
+
+CONTENTS = """
+SELECT
+  (SELECT json_group_array(json_array(projection, low, high, early, late, rows))
+   FROM (SELECT * FROM chunks WHERE run = :run ORDER BY projection, number)),
+  (SELECT json_group_array(type) FROM quarters WHERE run = :run),
+  (SELECT json_group_array(zone) FROM days WHERE run = :run)
+"""
+
+_SLOT_BITS, _CHUNK_BITS, _PROJECTION_BITS = 3, 24, 2
+
+
+def column_id(run: int, projection: int, chunk: int) -> int:
+    """The id of the first column of a chunk; its slots follow. Rising by run, projection and chunk."""
+    return ((run << _PROJECTION_BITS | projection) << _CHUNK_BITS | chunk) << _SLOT_BITS
+
 
 TAG = -1
 """Stands for a type where a label is a tag."""

@@ -40,6 +40,8 @@ class Block:
     def __init__(self, size: int) -> None:
         self.size = size
         self.used = 0
+        self.months: tuple[int, int] | None = None
+        """The first and last of the months of its rows, as ordinals."""
         self.month = np.empty(size, np.int32)
         self.position = np.empty(size, np.int64)
         self.timestamp_ms = np.empty(size, np.int64)
@@ -59,6 +61,7 @@ class Block:
         kept = np.flatnonzero(~np.isin(self.position[: self.used], np.asarray(positions, np.int64)))
         copy = Block(len(kept))
         copy.used = len(kept)
+        copy.months = self.months
         for name in ("month", "position", "timestamp_ms", "type", "user", "source"):
             getattr(copy, name)[:] = getattr(self, name)[kept]
         gone = set(positions)
@@ -76,6 +79,11 @@ class Span:
 
     def __len__(self) -> int:
         return self.high - self.low
+
+    def may_hold(self, months: Iterable[int]) -> bool:
+        """False if it has no events of these months, which are ordinals."""
+        within = self.block.months if len(self) else None
+        return within is not None and any(within[0] <= month <= within[1] for month in months)
 
     @property
     def rows(self) -> Rows:
@@ -106,7 +114,8 @@ class TailView:
 
     def rows(self, watermarks: Mapping[Month, int]) -> Rows:
         """The events of these months above the watermark of each."""
-        return joined(part.rows.take(_above(part, watermarks)) for part in self.spans)
+        wanted = {ordinal(month): watermark for month, watermark in watermarks.items()}
+        return joined(part.rows.take(_above(part, wanted)) for part in self.spans if part.may_hold(wanted))
 
     def tags(self, positions: NDArray[np.int64]) -> Iterable[tuple[int, tuple[str, ...]]]:
         """(position, tags) of those of the positions that have any; positions rise."""
@@ -114,16 +123,14 @@ class TailView:
         return [entry for part in self.spans for entry in part.block.tags.copy() if entry[0] in wanted]
 
 
-def _above(part: Span, watermarks: Mapping[Month, int]) -> NDArray[np.bool_]:
+def _above(part: Span, watermarks: Mapping[int, int]) -> NDArray[np.bool_]:
     months, positions = part.months, part.block.position[part.low : part.high]
-    if not len(months):
-        return np.zeros(0, np.bool_)
     first = int(months.min())
     # Everything is above the highest position for a month that was not asked for.
     limits = np.full(int(months.max()) - first + 1, np.iinfo(np.int64).max)
     for month, watermark in watermarks.items():
-        if 0 <= ordinal(month) - first < len(limits):
-            limits[ordinal(month) - first] = watermark
+        if 0 <= month - first < len(limits):
+            limits[month - first] = watermark
     return positions > limits[months - first]
 
 
@@ -225,7 +232,10 @@ class Tail:
                 continue
             some = kept[done : done + block.size - block.used]
             part = slice(block.used, block.used + len(some))
-            block.month[part] = months[some]
+            mine = months[some]
+            low, high = block.months or (int(mine[0]), int(mine[0]))
+            block.months = (min(low, int(mine.min())), max(high, int(mine.max())))
+            block.month[part] = mine
             block.position[part] = some + batch.base
             block.timestamp_ms[part] = stamps[some]
             block.type[part] = types[some]
