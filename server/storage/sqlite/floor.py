@@ -14,7 +14,7 @@ from server import config
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.layout import Layout
-from server.storage.sqlite.store import WAL_PASSIVE_PAGES
+from server.storage.sqlite.open_months import WAL_PASSIVE_PAGES
 
 REPETITIONS = 3
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-
-import apsw
 
 from retention.month import Month
 from server import config
@@ -22,19 +18,13 @@ from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.catalog import Catalog, CatalogReader
 from server.storage.sqlite.check import check_directory
-from server.storage.sqlite.checkpointer import Checkpointer
 from server.storage.sqlite.group import Answer, added, insert, rows_by_month
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout, sync_directory, take_possession
-from server.storage.sqlite.month_file import Keys, MonthFile, Slice
+from server.storage.sqlite.month_file import Keys, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
+from server.storage.sqlite.open_months import OpenMonths
 from server.storage.sqlite.reader import SqliteReader
-
-PAGE_BYTES = 4_096
-WAL_PASSIVE_PAGES = 2_048
-"""Above 8 MiB of log a month is checkpointed between two groups."""
-IDLE_MONTH_S = 30.0
-"""A month that took no event for so long is checkpointed and closed."""
 
 
 class SqliteStore(Store):
@@ -56,7 +46,6 @@ class SqliteStore(Store):
             self._lock = take_possession(self._layout)
         self._closed = False
         self._failed = False
-        self._open: OrderedDict[Month, tuple[MonthFile, float]] = OrderedDict()
         try:
             with sqlite.translated(root):
                 self._catalog = Catalog(self._layout.catalog, wal_bytes_max=settings.wal_bytes_max)
@@ -69,7 +58,7 @@ class SqliteStore(Store):
             raise
         self._months: dict[Month, MonthInfo] = found.months
         self._damaged = found.damaged
-        self._checkpointer = Checkpointer()
+        self._open = OpenMonths(self._layout, settings, lambda: self._months)
         self._head = found.head
         self._last_positions = found.last_positions
         self._passed = 0
@@ -128,7 +117,7 @@ class SqliteStore(Store):
     @property
     def wal_bytes(self) -> int:
         """Size of the write-ahead logs of all open months."""
-        return sum(file.wal_pages for file, _used in list(self._open.values())) * PAGE_BYTES
+        return self._open.wal_bytes
 
     @property
     def disk_free_bytes(self) -> int:
@@ -209,7 +198,7 @@ class SqliteStore(Store):
         months before it keep their rows, unacknowledged: the head passes over them all the same, since a resend will be
         told that they are stored. The same holds between the runs of a group over more months than may be open.
         """
-        files = {month: self._file(month, keep=parts) for month in parts}
+        files = {month: self._open.get(month, keep=parts) for month in parts}
         try:
             for month, slices in parts.items():
                 files[month].begin()
@@ -254,7 +243,7 @@ class SqliteStore(Store):
     def remove(self, month: Month, positions: Sequence[int]) -> int:
         if month not in self._months:
             return 0
-        file = self._file(month, keep=())
+        file = self._open.get(month)
         try:
             with self._derived.removing(month):
                 file.begin()
@@ -298,33 +287,6 @@ class SqliteStore(Store):
         self._catalog.set_generation(month, generation, MonthState.OPEN)
         self._months = {**self._months, month: MonthInfo(month, generation, MonthState.OPEN)}
 
-    def _file(self, month: Month, *, keep: Collection[Month]) -> MonthFile:
-        """The month, open. The months of a group stay open together, also if they are more than usual."""
-        entry = self._open.get(month)
-        if entry is None:
-            if len(self._open) >= self._settings.open_months_max:
-                oldest = next((one for one in self._open if one not in keep), None)
-                if oldest:
-                    self._close_month(oldest)
-            file = MonthFile(
-                self._layout.events(month, self._months[month].generation),
-                month,
-                cache_bytes=self._settings.page_cache_bytes // self._settings.open_months_max,
-                wal_bytes_max=self._settings.wal_bytes_max,
-            )
-        else:
-            file = entry[0]
-        self._open[month] = (file, time.monotonic())
-        self._open.move_to_end(month)
-        return file
-
-    def _close_month(self, month: Month) -> None:
-        file, _used = self._open.pop(month)
-        try:
-            file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-        finally:
-            file.close()
-
     # Upkeep
 
     @property
@@ -345,20 +307,8 @@ class SqliteStore(Store):
 
     def maintain(self, *, idle: bool) -> None:
         for month, generation in self._derived.applied_removals().items():
-            self._file(month, keep=()).purge(generation)
-        while len(self._open) > self._settings.open_months_max:
-            self._close_month(next(iter(self._open)))
-        longest = max((file for file, _used in self._open.values()), key=lambda file: file.wal_pages, default=None)
-        if longest is None:
-            return
-        if longest.wal_pages * PAGE_BYTES > self._settings.wal_bytes_max:
-            longest.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
-        elif longest.wal_pages > WAL_PASSIVE_PAGES:
-            self._checkpointer.ask(longest.path)
-        elif idle:
-            oldest, (_file, used) = next(iter(self._open.items()))
-            if time.monotonic() - used > IDLE_MONTH_S:
-                self._close_month(oldest)
+            self._open.get(month).purge(generation)
+        self._open.maintain(idle=idle)
 
     def check(self) -> Sequence[Finding]:
         self._users.flush()
@@ -369,7 +319,7 @@ class SqliteStore(Store):
             return
         self._closed = True
         self._derived.close()
-        self._checkpointer.close()
+        self._open.end_background_work()
         try:
             if not self._failed:
                 self._tidy_up()
@@ -381,18 +331,14 @@ class SqliteStore(Store):
 
     def _tidy_up(self) -> None:
         """Leaves nothing for the next start to recover."""
-        while self._open:
-            self._close_month(next(iter(self._open)))
+        self._open.close_all()
         self._users.close()
         self._positions.give_back()
         self._catalog.checkpoint()
 
     def _let_go(self) -> None:
         """Closes what is open, without writing: after a failed fsync the disk may lack what a checkpoint builds on."""
-        for file, _used in self._open.values():
-            with suppress(TrackdError):
-                file.close(checkpoint=False)
-        self._open.clear()
+        self._open.let_go()
         with suppress(TrackdError):
             self._catalog.close(checkpoint=not self._failed)
         self._lock.release()
