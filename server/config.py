@@ -26,7 +26,9 @@ BEYOND_LOOPBACK = (
     "say so with --allow-insecure (listen.allow_insecure = true)"
 )
 
-MAY_BE_ZERO = frozenset({"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min"})
+MAY_BE_ZERO = frozenset(
+    {"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min", "seal_after_days", "quiet_minutes"}
+)
 """Numbers for which none is a setting that makes sense; all others start at 1."""
 
 
@@ -133,6 +135,15 @@ class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Threads that read for subscribers, beside those of questions."""
 
 
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When months are sealed."""
+
+    seal_after_days: int = 0
+    """Days after its end that a month is sealed; 0: never."""
+    quiet_minutes: int = 60
+    """So long no event must have come for it: an import of history is not cut off."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -143,6 +154,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: Storage = Storage()
     query: Query = Query()
     subscribe: Subscribe = Subscribe()
+    rotation: Rotation = Rotation()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:

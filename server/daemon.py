@@ -26,6 +26,7 @@ from server.metrics import Gauges, PrometheusObserver
 from server.model import MonthState
 from server.query.readers import Readers
 from server.query.service import QueryService
+from server.rotation import Rotation
 from server.rpc.server import RpcServer
 from server.storage.contract import Store
 from server.storage.factory import open_store
@@ -72,6 +73,7 @@ class Daemon:
         )
         self._subscribe = SubscribeService(store, config.subscribe, self.observer)
         self._writer.committed = self._subscribe.moved
+        self._rotation = Rotation(store, self._writer.call, config.rotation)
         self.rpc = RpcServer(config.listen.grpc, ingest, query, self._subscribe, config.limits, self.observer)
         self.exporter = Exporter(
             config.listen.metrics, self.observer.registry, alive=self._alive, ready=lambda: self._ready
@@ -103,15 +105,17 @@ class Daemon:
         await self.rpc.start()
         await self._update_health()
         announce(self)
-        watch = asyncio.create_task(self._watch())
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._rotation.run())]
         await self._stop.wait()
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
         return await self._shut_down()
 
     async def _shut_down(self) -> int:
         self._ready = False
         log.info("stopping", reason="store failed" if self._failed else "asked to")
         self._writer.drain()
+        await self._rotation.stop()
         await self.rpc.stop(drain_s=0.0 if self._failed else DRAIN_S, grace_s=1.0 if self._failed else GRACE_S)
         await self._writer.close()
         await self._readers.close()

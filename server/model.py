@@ -248,6 +248,10 @@ class MonthState(StrEnum):
 
     OPEN = "open"
     """Takes events."""
+    SEALING = "sealing"
+    """Takes no events any more (MONTH_SEALED), and is about to become one self-contained file."""
+    SEALED = "sealed"
+    """One self-contained file that does not change."""
     DAMAGED = "damaged"
     """Cannot be read: refuses events and questions by name until it is restored; the other months serve."""
 
@@ -259,6 +263,26 @@ class MonthInfo:
     month: Month
     generation: int
     state: MonthState
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The next generation of a month, complete on disk, which nobody reads yet."""
+
+    month: Month
+    generation: int
+    built_from: int
+    """The generation that it was made from, and replaces."""
+    state: MonthState
+    """What the month will be."""
+    removals: int
+    """Events that were erased up to this generation of removals are not in it."""
+    rows: int
+    digest: str
+    """Of its content (server.storage.digest); hexadecimal."""
+    first_ms: int | None
+    last_ms: int | None
+    """The times of its first and last event; None without events."""
 
 
 @dataclass(frozen=True, slots=True)

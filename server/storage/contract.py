@@ -18,7 +18,7 @@ source and received_ms; JSON texts are compared by value (server.content).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from retention.month import Month
 from server.errors import TrackdError
@@ -35,6 +35,7 @@ from server.model import (
     MonthInfo,
     MonthState,
     Order,
+    Rebuilt,
 )
 from server.question import Answer, Question
 
@@ -95,8 +96,9 @@ class Store(ABC):
 
         Per event: accepted with that position; a duplicate (same identity, same content; `existing_position` set);
         or rejected with reason ID_CONFLICT (same identity, other content; `existing_position` set), MONTH_LIMIT (the
-        event would open more months than allowed, judged in the order of events) or MONTH_DAMAGED (its month
-        cannot be read and takes nothing until it is restored). Events of a group see the events before them.
+        event would open more months than allowed, judged in the order of events), MONTH_SEALED (see `fence`) or
+        MONTH_DAMAGED (its month cannot be read and takes nothing until it is restored). Events of a group see the
+        events before them.
 
         An atomic batch with a rejected event stores nothing: its events that were not at fault, duplicates among them,
         are listed as rejected with reason ATOMIC_ABORTED, retryable. A conflict with an event of the same batch names
@@ -116,7 +118,37 @@ class Store(ABC):
 
         When it returns they are gone from the truth, durably, and from every answer. Their ids may be stored anew, at
         new positions; positions are not given again, and the head stays, also over a restart. Unknown positions, and
-        those of other months, are passed over. The month stays, and so do types and sources.
+        those of other months, are passed over. The month stays, and so do types and sources. Raises
+        Precondition(MONTH_SEALED) for a sealed month: reopen it first.
+        """
+
+    @abstractmethod
+    def fence(self, month: Month) -> MonthInfo:
+        """Closes an open month to new events, durably: it is SEALING from now on, also after a restart.
+
+        Events of it that come later are rejected with reason MONTH_SEALED, but for those that are stored already:
+        they are duplicates and conflicts as ever. A month that is SEALING or SEALED stays what it is. Raises
+        NotFound(MONTH_UNKNOWN), or Precondition(MONTH_DAMAGED).
+        """
+
+    @abstractmethod
+    def rebuild(self, month: Month, state: MonthState, heard: Callable[[int], None] | None = None) -> Rebuilt:
+        """Makes the next generation of a month beside the one in use, durably.
+
+        SEALED of one that is SEALING, or OPEN of one that is SEALED.
+        May be called beside the writer, by one thread at a time; takes long. Nothing changes for anybody before
+        `adopt`: whatever happens on the way, it can be begun again. `heard` is told how many rows are done, now and
+        then; what it raises ends the work. The content is compared with that of the generation in use before it
+        returns. Raises Precondition(MONTH_STATE) from any other state, Corrupt if the copy differs.
+        """
+
+    @abstractmethod
+    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
+        """Makes a rebuilt generation the one in use, in one commit; answers do not change.
+
+        Raises Precondition(MONTH_CHANGED) if the month has another generation in use by now, or if events were erased
+        since: rebuild it again. Questions that are under way end on the generation that they began on; its files go
+        when the last of them has ended.
         """
 
     @abstractmethod

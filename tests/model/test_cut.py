@@ -15,15 +15,17 @@ import pytest
 
 from retention.month import Month
 from server.config import Storage
-from server.model import EventFilter, Order
+from server.model import EventFilter, MonthState, Order
 from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, Question
 from server.storage.contract import Reader
 from server.storage.sqlite.index import folder, tail
 from server.storage.sqlite.store import SqliteStore
-from tests.support.events import Sent, append_group, make_batch, make_event, pages
+from tests.support.events import Sent, append, append_group, make_batch, make_event, pages
 
 SECONDS = float(os.environ.get("TRACKD_CUT_SECONDS", "4"))
 SEED = int(os.environ.get("TRACKD_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+QUIET_MONTH = Month(2025, 8)
+"""Takes no events; it is sealed and opened again all the time."""
 MONTHS = ("2025-09", "2025-10", "2025-11")
 USERS = [f"user-{number}" for number in range(50)]
 TYPES = ["pr_opened", "pr_merged", "review_submitted"]
@@ -118,34 +120,54 @@ def some_events(rng: random.Random, number: int) -> Iterator[Sent]:
         )
 
 
+def rotate(store: SqliteStore, writing: threading.Lock, stop: threading.Event) -> int:
+    """Seals a month and opens it again, until it is told to stop; how often it did. The writer's calls are locked."""
+    turns = 0
+    while not stop.is_set():
+        with writing:
+            store.fence(QUIET_MONTH)
+        for state in (MonthState.SEALED, MonthState.OPEN):
+            rebuilt = store.rebuild(QUIET_MONTH, state)
+            with writing:
+                store.adopt(rebuilt)
+        turns += 1
+    return turns
+
+
 def test_readers_race_with_everything(store: SqliteStore) -> None:
     """Several questions at one cut agree with each other and with what the writer had done by then."""
     rng = random.Random(SEED)
-    history, stop = History(), threading.Event()
+    history, stop, writing = History(), threading.Event(), threading.Lock()
     live: dict[str, list[int]] = {month: [] for month in MONTHS}
-    with ThreadPoolExecutor(3) as pool:
+    quiet = append(store, *(make_event(number, str(QUIET_MONTH), number, user_id="user-1") for number in range(40)))
+    assert quiet.first_position is not None
+    history.positions += range(quiet.first_position, quiet.first_position + 40)
+    with ThreadPoolExecutor(4) as pool:
         watchers = [pool.submit(watch, store.reader(), history, store, stop) for _ in range(3)]
+        rotating = pool.submit(rotate, store, writing, stop)
         try:
             end = time.monotonic() + SECONDS
             turn = 0
-            while time.monotonic() < end and not any(watcher.done() for watcher in watchers):
+            while time.monotonic() < end and not any(one.done() for one in (*watchers, rotating)):
                 turn += 1
-                batches = [make_batch(*some_events(rng, turn * 4 + part)) for part in range(rng.randrange(1, 4))]
-                for batch, appended in zip(batches, append_group(store, *batches), strict=True):
-                    assert appended.first_position is not None
-                    for row, stamp in enumerate(batch.timestamps_ms):
-                        live[str(Month.of(stamp))].append(appended.first_position + row)
-                    history.positions += range(appended.first_position, appended.first_position + len(batch))
-                if rng.random() < 0.15:
-                    month = rng.choice(MONTHS)
-                    gone = rng.sample(live[month], min(len(live[month]), rng.randrange(1, 20)))
-                    live[month] = [position for position in live[month] if position not in set(gone)]
-                    history.removals.append(gone)
-                    assert store.remove(Month.parse(month), gone) == len(gone)
-                    history.done += 1
-                store.maintain(idle=False)
+                with writing:
+                    batches = [make_batch(*some_events(rng, turn * 4 + part)) for part in range(rng.randrange(1, 4))]
+                    for batch, appended in zip(batches, append_group(store, *batches), strict=True):
+                        assert appended.first_position is not None
+                        for row, stamp in enumerate(batch.timestamps_ms):
+                            live[str(Month.of(stamp))].append(appended.first_position + row)
+                        history.positions += range(appended.first_position, appended.first_position + len(batch))
+                    if rng.random() < 0.15:
+                        month = rng.choice(MONTHS)
+                        gone = rng.sample(live[month], min(len(live[month]), rng.randrange(1, 20)))
+                        live[month] = [position for position in live[month] if position not in set(gone)]
+                        history.removals.append(gone)
+                        assert store.remove(Month.parse(month), gone) == len(gone)
+                        history.done += 1
+                    store.maintain(idle=False)
         finally:
             stop.set()
+        assert rotating.result(), f"seed {SEED}: no month was rotated"
         asked = [watcher.result() for watcher in watchers]
     assert all(asked), f"seed {SEED}: nobody asked anything"
     assert store.settle(), "derived data does not catch up"

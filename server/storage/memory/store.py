@@ -15,7 +15,7 @@ from operator import attrgetter
 
 from retention.month import Month
 from server.content import same_change, same_json
-from server.errors import TrackdError, Unavailable
+from server.errors import NotFound, Precondition, TrackdError, Unavailable
 from server.model import (
     Appended,
     Batch,
@@ -31,12 +31,15 @@ from server.model import (
     MonthState,
     Order,
     Outcome,
+    Rebuilt,
 )
 from server.question import Answer, Question, Read
 from server.storage.contract import Reader, Store
+from server.storage.digest import digest_of
 from server.storage.memory import aggregation
 
 _POSITION = attrgetter("position")
+_REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthState.OPEN)}
 
 
 class MemoryStore(Store):
@@ -54,6 +57,10 @@ class MemoryStore(Store):
         """All events in order of position. Appended to; replaced by a shorter one when events are removed."""
         self._months: dict[Month, dict[bytes, Event]] = {}
         """The same events by identity. A month is here once it has an event, and stays when its last one is removed."""
+        self._infos: dict[Month, MonthInfo] = {}
+        """Of months that are not as they began."""
+        self._removals: Counter[Month] = Counter()
+        """How often events of a month were removed."""
         self._types: dict[str, EventType] = {}
         self._sources: set[str] = set()
 
@@ -76,11 +83,59 @@ class MemoryStore(Store):
     def remove(self, month: Month, positions: Sequence[int]) -> int:
         with self._lock:
             held = self._months.get(month, {})
+            if self._info(month).state is MonthState.SEALED:
+                raise Precondition("MONTH_SEALED", f"{month} is sealed", hint="reopen the month first")
             removed = {event.position for event in held.values()}.intersection(positions)
             if removed:
+                self._removals[month] += 1
                 self._months[month] = {key: event for key, event in held.items() if event.position not in removed}
                 self._log = [event for event in self._log if event.position not in removed]
             return len(removed)
+
+    def fence(self, month: Month) -> MonthInfo:
+        with self._lock:
+            info = self._known(month)
+            if info.state is MonthState.OPEN:
+                self._infos[month] = replace(info, state=MonthState.SEALING)
+            return self._info(month)
+
+    def rebuild(self, month: Month, state: MonthState, heard: Callable[[int], None] | None = None) -> Rebuilt:
+        with self._lock:
+            info = self._known(month)
+            if (info.state, state) not in _REBUILDS:
+                raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="fence it first")
+            events = [event for event in self._log if Month.of(event.timestamp_ms) == month]
+            times = [event.timestamp_ms for event in events]
+            if heard is not None:
+                heard(len(events))
+            return Rebuilt(
+                month,
+                info.generation + 1,
+                info.generation,
+                state,
+                self._removals[month],
+                len(events),
+                digest_of(events),
+                min(times, default=None),
+                max(times, default=None),
+            )
+
+    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
+        with self._lock:
+            info = self._known(rebuilt.month)
+            now = (info.generation, self._removals[rebuilt.month])
+            if now != (rebuilt.built_from, rebuilt.removals) or (info.state, rebuilt.state) not in _REBUILDS:
+                raise Precondition("MONTH_CHANGED", f"{rebuilt.month} has changed", hint="rebuild it again")
+            self._infos[rebuilt.month] = MonthInfo(rebuilt.month, rebuilt.generation, rebuilt.state)
+            return self._info(rebuilt.month)
+
+    def _info(self, month: Month) -> MonthInfo:
+        return self._infos.get(month) or MonthInfo(month, 1, MonthState.OPEN)
+
+    def _known(self, month: Month) -> MonthInfo:
+        if month not in self._months:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+        return self._info(month)
 
     def event_types(self) -> Sequence[EventType]:
         with self._lock:
@@ -92,7 +147,7 @@ class MemoryStore(Store):
 
     def months(self) -> Sequence[MonthInfo]:
         with self._lock:
-            return [MonthInfo(month, 1, MonthState.OPEN) for month in sorted(self._months)]
+            return [self._info(month) for month in sorted(self._months)]
 
     def last_positions(self) -> Mapping[Month, int]:
         with self._lock:
@@ -128,6 +183,8 @@ class MemoryStore(Store):
             known = draft.get((month, event.id)) or self._months.get(month, {}).get(event.id)
             if known:
                 items.append(_item_of(index, event, known))
+            elif self._info(month).state is not MonthState.OPEN:
+                items.append(_sealed(index, month))
             elif month not in months and len(months) >= self._months_max:
                 items.append(_month_limit(index, month, self._months_max))
             else:
@@ -284,6 +341,10 @@ def _item_of(index: int, event: Event, known: Event) -> Item:
         field="id",
         existing_position=known.position,
     )
+
+
+def _sealed(index: int, month: Month) -> Item:
+    return Item(index, Outcome.REJECTED, "MONTH_SEALED", f"{month} is sealed and takes no more events", "timestamp_ms")
 
 
 def _month_limit(index: int, month: Month, months_max: int) -> Item:

@@ -9,9 +9,10 @@ from pyroaring import BitMap64
 
 from retention.month import Month
 from server.errors import TrackdError
-from server.model import Finding
+from server.model import Finding, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
+from server.storage.sqlite.content_digest import content_digest
 from server.storage.sqlite.index.check import check_index
 from server.storage.sqlite.layout import Layout
 
@@ -31,6 +32,7 @@ def check_directory(layout: Layout) -> list[Finding]:
         return [Finding("catalog.db", f"cannot be read: {error}")]
     findings += [Finding("catalog.db", problem) for problem in catalog.problems]
     positions = BitMap64()
+    replaced: dict[Month, int] = {}
     names: dict[str, dict[int, str]] = {"types": catalog.types, "users": catalog.users, "sources": catalog.sources}
     for month, generation in catalog.months.items():
         where = f"months/{month}/g{generation:04d}/events.db"
@@ -42,14 +44,27 @@ def check_directory(layout: Layout) -> list[Finding]:
                 Finding(f"months/{month}/g{generation:04d}/{name}", f"{problem}; delete it, it is made anew")
                 for name, problem in checked.index_problems(layout)
             ]
+            replaced[month] = checked.built_from
             checked.close()
         except (TrackdError, apsw.Error) as error:
             problems = [f"cannot be read: {error}"]
         findings += [Finding(where, problem) for problem in problems]
     for month, generation in layout.found():
-        if catalog.months.get(month) != generation:
+        in_use = catalog.months.get(month, 0)
+        # What was replaced and not removed yet, or never adopted, is removed by the next start.
+        left_over = replaced.get(month) if generation < in_use else _built_from(layout, month, generation) == in_use
+        if in_use != generation and not left_over:
             findings.append(Finding(f"months/{month}/g{generation:04d}", "the catalog does not name this generation"))
     return findings
+
+
+def _built_from(layout: Layout, month: Month, generation: int) -> int:
+    try:
+        checked = _MonthCheck(layout, month, generation)
+    except (TrackdError, apsw.Error):
+        return 0
+    checked.close()
+    return checked.built_from
 
 
 class _Catalog:
@@ -78,12 +93,14 @@ class _MonthCheck:
 
     def __init__(self, layout: Layout, month: Month, generation: int) -> None:
         path = layout.events(month, generation)
+        self._path = path
         self._month = month
         self._events = schema.events_table(month)
         self._changes = schema.changes_table(month)
         self._connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES)
         self._about = schema.read_about(self._connection, path)
         self._generation = generation
+        self.built_from = int(str(self._about.get("built_from", 0)))
 
     def close(self) -> None:
         self._connection.close()
@@ -110,8 +127,18 @@ class _MonthCheck:
             ("source is not in the dictionary", "source NOT IN (SELECT key FROM sources)"),
         ):
             yield from self._rows_with(self._events, claim, condition)
+        yield from self._against_its_digest()
         orphan = f"position NOT IN (SELECT position FROM {self._events})"
         yield from self._rows_with(self._changes, "change has no event", orphan)
+
+    def _against_its_digest(self) -> Iterator[str]:
+        """A sealed month says what was in it when it was sealed."""
+        if self._about.get("state") == MonthState.SEALED.value:
+            content = content_digest(self._path, self._month)
+            if content.rows != self._about.get("rows"):
+                yield f"has {content.rows} events; {self._about.get('rows')} were sealed"
+            elif content.hexdigest() != self._about.get("digest"):
+                yield "the digest of its events is not the one that was sealed"
 
     def index_problems(self, layout: Layout) -> Iterator[tuple[str, str]]:
         """What is wrong with the month's index."""

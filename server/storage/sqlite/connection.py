@@ -42,10 +42,17 @@ def open_writer(path: Path, *, cache_bytes: int, wal_bytes_max: int, create: boo
         return connection
 
 
-def open_reader(path: Path, *, cache_bytes: int) -> apsw.Connection:
-    """A connection that only reads and, when it is closed last, leaves the checkpoint to the writer."""
+def open_reader(path: Path, *, cache_bytes: int, immutable: bool = False) -> apsw.Connection:
+    """A connection that only reads and, when it is closed last, leaves the checkpoint to the writer.
+
+    `immutable`: the file is known never to change again, so it is read without locks (sqlite.org/uri.html).
+    """
     with translated(path):
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        if immutable:
+            flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
+        else:
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.pragma("query_only", True)

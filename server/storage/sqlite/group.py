@@ -40,7 +40,7 @@ def insert(file: MonthFile, slices: Sequence[Slice], answers: Sequence[Answer]) 
         if part.batch.atomic:
             _note(answers, file.append(run))
             run = []
-            _note_atomic(answers[part.number], part, file.append_atomic(part))
+            note_atomic(answers[part.number], part, file.append_atomic(part))
         else:
             run.append(part)
     _note(answers, file.append(run))
@@ -78,7 +78,7 @@ def _without_own_position(item: Item, base: int) -> Item:
     return replace(item, existing_position=None) if (item.existing_position or 0) >= base else item
 
 
-def _note_atomic(answer: Answer, part: Slice, items: Sequence[Item]) -> None:
+def note_atomic(answer: Answer, part: Slice, items: Sequence[Item]) -> None:
     """An atomic batch with a conflict stores nothing: what was not at fault itself is rejected along with it."""
     faults = {item.index: _without_own_position(item, part.base) for item in items if item.outcome is Outcome.REJECTED}
     if not faults:

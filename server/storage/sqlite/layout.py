@@ -24,6 +24,8 @@ _GENERATION = re.compile(r"g(\d{4,})")
 _INDEX = re.compile(r"index-(\d{4,})\.db")
 _DRAFT = ".draft"
 
+REMOVAL_STEP_BYTES = 64 * 1024 * 1024
+
 
 class Layout:
     """The paths of one data directory."""
@@ -90,10 +92,17 @@ class Layout:
         for draft in self.months.glob(f"*/g*{_DRAFT}"):
             shutil.rmtree(draft)
 
-    def remove_generation(self, month: Month, generation: int) -> None:
-        """Removes a generation that holds no events."""
-        shutil.rmtree(self.generation(month, generation))
-        sync_directory(self.generation(month, generation).parent)
+    def remove_in_steps(self, month: Month, generation: int) -> Iterator[None]:
+        """Removes a generation that was replaced, large files a piece at a time; yields between the steps."""
+        directory = self.generation(month, generation)
+        for file in sorted(directory.iterdir()):
+            size = file.stat().st_size
+            while size > REMOVAL_STEP_BYTES:
+                size -= REMOVAL_STEP_BYTES
+                os.truncate(file, size)
+                yield
+        shutil.rmtree(directory)
+        sync_directory(directory.parent)
 
     def found(self) -> Iterator[tuple[Month, int]]:
         """Every generation directory there is, whatever the catalog says; oldest first."""

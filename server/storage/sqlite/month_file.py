@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -206,6 +206,12 @@ class MonthFile:
                 self._note("removals_purged", generation)
                 self._connection.execute("COMMIT")
 
+    @property
+    def removals(self) -> int:
+        """The last generation of removals; 0 if nothing was ever erased."""
+        with sqlite.translated(self.path):
+            return self._about("removals")
+
     def _about(self, key: str) -> int:
         return self._connection.execute("SELECT value FROM about WHERE key = ?", (key,)).get or 0
 
@@ -297,24 +303,30 @@ class MonthFile:
         return {part.base + row for part in slices for row in part.row_numbers()} - {place for (place,) in stored}
 
     def _classify(self, part: Slice, missing: set[int]) -> list[Item]:
-        items = []
-        columns = list(part.columns().values())
-        for place, row in enumerate(part.row_numbers()):
-            if part.base + row not in missing:
-                continue
-            stored = self._connection.execute(f"SELECT * FROM {self._events} WHERE id = ?", (part.batch.ids[row],)).get
-            position = stored[0]
-            if _same_row(stored, [column[place] for column in columns]) and content.same_change(
-                self._change(position), part.batch.changes.get(row)
-            ):
-                items.append(Item(row, Outcome.DUPLICATE, existing_position=position))
-            else:
-                items.append(conflict(row, position))
-        return items
+        rows = [row for row in part.row_numbers() if part.base + row in missing]
+        return judge_stored(self._connection, self.month, part, rows)
 
-    def _change(self, position: int) -> Change | None:
-        row = self._connection.execute(f"SELECT * FROM {self._changes} WHERE position = ?", (position,)).get
-        return change_of(row) if row else None
+
+def judge_stored(connection: apsw.Connection, month: Month, part: Slice, rows: Iterable[int]) -> list[Item]:
+    """Of some rows those whose id is in the month already: duplicates and conflicts."""
+    items = []
+    columns = list(part.columns().values())
+    places = {row: place for place, row in enumerate(part.row_numbers())}
+    events, changes = schema.events_table(month), schema.changes_table(month)
+    for row in rows:
+        stored = connection.execute(f"SELECT * FROM {events} WHERE id = ?", (part.batch.ids[row],)).get
+        if stored is None:
+            continue
+        position = stored[0]
+        found = connection.execute(f"SELECT * FROM {changes} WHERE position = ?", (position,)).get
+        change = change_of(found) if found else None
+        if _same_row(stored, [column[places[row]] for column in columns]) and content.same_change(
+            change, part.batch.changes.get(row)
+        ):
+            items.append(Item(row, Outcome.DUPLICATE, existing_position=position))
+        else:
+            items.append(conflict(row, position))
+    return items
 
 
 def _same_row(stored: Sequence[object], offered: Sequence[object]) -> bool:

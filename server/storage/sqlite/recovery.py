@@ -50,6 +50,9 @@ class _Survey:
     """What one month file says."""
 
     rows: bool
+    state: MonthState
+    built_from: int
+    """The generation that it replaces; 0 for the first one of a month."""
     last_position: int
     erased: bool
     users: list[tuple[int, str]]
@@ -126,21 +129,38 @@ def _adopt_or_remove(
     layout: Layout, catalog: Catalog, named: dict[Month, tuple[int, MonthState]], month: Month, generation: int
 ) -> None:
     """A generation that the catalog does not name: its creation was not completed, or the catalog was lost."""
+    in_use = named[month][0] if month in named else 0
+    if in_use > generation and _built_from(layout, month, in_use):
+        _remove(layout, month, generation, "generation_removed")  # it was replaced; perhaps only a part of it is left
+        return
     try:
         survey = _survey(layout, month, generation, users_from=1)
     except Corrupt:
         log.error("orphan_unreadable", month=str(month), generation=generation)
         return
-    if not survey.rows:
-        layout.remove_generation(month, generation)
-        log.info("orphan_removed", month=str(month), generation=generation)
+    if not survey.rows or (in_use and survey.built_from == in_use):
+        _remove(layout, month, generation, "orphan_removed")  # empty, or a copy that was never adopted
         return
     if month in named:
         log.error("orphan_with_events", month=str(month), generation=generation)
         return
-    catalog.set_generation(month, generation, MonthState.OPEN)
-    named[month] = (generation, MonthState.OPEN)
+    catalog.set_generation(month, generation, survey.state)
+    named[month] = (generation, survey.state)
     log.warning("orphan_adopted", month=str(month), generation=generation)
+
+
+def _remove(layout: Layout, month: Month, generation: int, event: str) -> None:
+    for _step in layout.remove_in_steps(month, generation):
+        pass
+    log.info(event, month=str(month), generation=generation)
+
+
+def _built_from(layout: Layout, month: Month, generation: int) -> int:
+    """Which generation this one replaces; 0 if none, or if it cannot be read."""
+    try:
+        return _survey(layout, month, generation, users_from=1).built_from
+    except Corrupt:
+        return 0
 
 
 def _survey(layout: Layout, month: Month, generation: int, *, users_from: int) -> _Survey:
@@ -150,12 +170,14 @@ def _survey(layout: Layout, month: Month, generation: int, *, users_from: int) -
     connection = sqlite.open_reader(path, cache_bytes=0)
     try:
         with sqlite.translated(path):
-            schema.read_about(connection, path)
             last = connection.execute(f"SELECT max(position) FROM {schema.events_table(month)}").get or 0
             # Of events that were erased since: their positions are not given again.
             erased = connection.execute("SELECT value FROM about WHERE key = 'last_position'").get or 0
+            about = schema.read_about(connection, path)
             return _Survey(
                 bool(last or erased),
+                MonthState(str(about.get("state", MonthState.OPEN.value))),
+                int(str(about.get("built_from", 0))),
                 max(last, erased),
                 bool(erased),
                 sqlite.fetch(connection, "SELECT key, name FROM users WHERE key >= ?", (users_from,)),

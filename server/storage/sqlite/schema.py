@@ -87,16 +87,48 @@ def changes_table(month: Month) -> str:
 
 
 def month_schema(month: Month) -> str:
-    """The tables of a month file.
+    """The tables of a month that takes events.
 
     Nothing but the id is indexed: each further index would dirty a random page for every row (see DESIGN.md). The
     dictionary rows that the month uses are in the month, so that one transaction holds all that a row needs.
     """
+    return _month_schema(month, "id BLOB NOT NULL UNIQUE,        -- 16 bytes")
+
+
+def sealed_schema(month: Month) -> str:
+    """The tables of a sealed month: the same, but indexed by `sealed_indexes` after the last row is in."""
+    events, changes = events_table(month), changes_table(month)
+    return f"""{_month_schema(month, "id BLOB NOT NULL,               -- 16 bytes")}
+-- For people: names instead of keys, times that can be read.
+CREATE VIEW events AS
+SELECT e.position, lower(hex(e.id)) AS id, t.name AS type, u.name AS user_id, s.name AS source,
+  strftime('%Y-%m-%dT%H:%M:%fZ', e.timestamp_ms / 1000.0, 'unixepoch') AS time,
+  e.session_id, e.client_ip, e.description, e.tags, e.metadata
+FROM {events} e JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user JOIN sources s ON s.key = e.source;
+CREATE VIEW changes AS
+SELECT v.*, c.table_name, c.row_id, c.old_values, c.new_values, c.rows_affected,
+  CASE c.action WHEN 1 THEN 'create' WHEN 2 THEN 'update' WHEN 3 THEN 'delete' END AS action,
+  CASE c.status WHEN 1 THEN 'success' WHEN 2 THEN 'failed' END AS status
+FROM {changes} c JOIN events v ON v.position = c.position;
+"""
+
+
+def sealed_indexes(month: Month) -> str:
+    """The indexes of a sealed month, built by sorting."""
+    events = events_table(month)
+    return f"""
+CREATE UNIQUE INDEX {events}_id ON {events} (id);
+CREATE INDEX {events}_user ON {events} (user, type, timestamp_ms DESC);
+CREATE INDEX {events}_type ON {events} (type, timestamp_ms DESC);
+"""
+
+
+def _month_schema(month: Month, identity: str) -> str:
     return f"""
 CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE {events_table(month)} (
   position INTEGER PRIMARY KEY,
-  id BLOB NOT NULL UNIQUE,        -- 16 bytes
+  {identity}
   type INTEGER NOT NULL,          -- types.key
   user INTEGER NOT NULL,          -- users.key; 0 is nobody
   source INTEGER NOT NULL,        -- sources.key

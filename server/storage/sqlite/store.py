@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from retention.month import Month
 from server import config
 from server.errors import StoreFailed, TrackdError, Unavailable
-from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome
+from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome, Rebuilt
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
@@ -18,13 +18,15 @@ from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.catalog import Catalog, CatalogReader
 from server.storage.sqlite.check import check_directory
-from server.storage.sqlite.group import Answer, added, insert, rows_by_month
+from server.storage.sqlite.group import Answer, added, insert, note_atomic, rows_by_month
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout, sync_directory, take_possession
 from server.storage.sqlite.month_file import Keys, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
 from server.storage.sqlite.open_months import OpenMonths
 from server.storage.sqlite.reader import SqliteReader
+from server.storage.sqlite.rotation import CLOSED, Rotation
+from server.storage.sqlite.visits import Visits
 
 
 class SqliteStore(Store):
@@ -59,6 +61,7 @@ class SqliteStore(Store):
         self._months: dict[Month, MonthInfo] = found.months
         self._damaged = found.damaged
         self._open = OpenMonths(self._layout, settings, lambda: self._months)
+        self._visits = Visits()
         self._head = found.head
         self._last_positions = found.last_positions
         self._passed = 0
@@ -76,6 +79,9 @@ class SqliteStore(Store):
             lambda: self._damaged,
             self._types.copy,
             found.erased,
+        )
+        self._rotation = Rotation(
+            self._layout, self._derived, self._open, self._visits, lambda: self._months, self._set
         )
 
     # What anybody may ask
@@ -100,7 +106,7 @@ class SqliteStore(Store):
         cache = self._settings.page_cache_bytes // self._settings.open_months_max
         # A month's truth and its index.
         open_max = 2 * self._settings.open_months_max
-        files = Files(self._layout, self._derived.indexes, open_max=open_max, cache_bytes=cache)
+        files = Files(self._layout, self._derived.indexes, self._visits, open_max=open_max, cache_bytes=cache)
         catalog = CatalogReader(self._layout.catalog)
         names = Names(files, self._users, catalog, self._types.copy, self._sources.copy)
         return SqliteReader(
@@ -241,8 +247,10 @@ class SqliteStore(Store):
         self._type_keys[entry.name] = key
 
     def remove(self, month: Month, positions: Sequence[int]) -> int:
-        if month not in self._months:
+        info = self._months.get(month)
+        if info is None:
             return 0
+        self._rotation.check_open(info)
         file = self._open.get(month)
         try:
             with self._derived.removing(month):
@@ -261,6 +269,14 @@ class SqliteStore(Store):
 
     def _has_home(self, month: Month, part: Slice, answer: Answer) -> bool:
         """Whether there is a month to write to; if not, says so for each of its events."""
+        info = self._months.get(month)
+        if info is not None and info.state in CLOSED:
+            items = self._rotation.judge_late(info, part)
+            if part.batch.atomic:
+                note_atomic(answer, part, items)
+            else:
+                answer.items += items
+            return False
         if month in self._damaged:
             reason, message = (
                 "MONTH_DAMAGED",
@@ -284,8 +300,22 @@ class SqliteStore(Store):
             about: dict[str, object] = {"store": self._catalog.store_id, "month": str(month), "generation": generation}
             schema.lay_out(path, schema.month_schema(month), about)
             self._layout.publish(month, generation)
-        self._catalog.set_generation(month, generation, MonthState.OPEN)
-        self._months = {**self._months, month: MonthInfo(month, generation, MonthState.OPEN)}
+        self._set(MonthInfo(month, generation, MonthState.OPEN))
+
+    def fence(self, month: Month) -> MonthInfo:
+        return self._rotation.fence(month)
+
+    def rebuild(self, month: Month, state: MonthState, heard: Callable[[int], None] | None = None) -> Rebuilt:
+        return self._rotation.rebuild(self._catalog.store_id, month, state, heard)
+
+    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
+        return self._rotation.adopt(rebuilt)
+
+    def _set(self, info: MonthInfo) -> MonthInfo:
+        """The catalog's commit is what changes a month, for everybody and over restarts."""
+        self._catalog.set_generation(info.month, info.generation, info.state)
+        self._months = {**self._months, info.month: info}
+        return info
 
     # Upkeep
 
@@ -301,6 +331,11 @@ class SqliteStore(Store):
     def months_unmerged(self) -> int:
         return self._derived.merging
 
+    @property
+    def retired(self) -> int:
+        """Generations that were replaced and are still there."""
+        return self._rotation.retired
+
     def settle(self, timeout_s: float = 60.0) -> bool:
         """Waits until derived data covers everything; False if that takes longer. For tests and benchmarks."""
         return self._derived.settle(timeout_s)
@@ -308,6 +343,7 @@ class SqliteStore(Store):
     def maintain(self, *, idle: bool) -> None:
         for month, generation in self._derived.applied_removals().items():
             self._open.get(month).purge(generation)
+        self._rotation.maintain()
         self._open.maintain(idle=idle)
 
     def check(self) -> Sequence[Finding]:
@@ -320,6 +356,7 @@ class SqliteStore(Store):
         self._closed = True
         self._derived.close()
         self._open.end_background_work()
+        self._rotation.close()
         try:
             if not self._failed:
                 self._tidy_up()

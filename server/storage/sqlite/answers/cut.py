@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from server.model import MonthInfo
+from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.index.reading import IndexReader, RunInfo, Version
@@ -89,7 +90,9 @@ def take_cut(files: Files, derived: Derived, months: Sequence[MonthInfo], *, pin
             # After the view, so that nothing that is erased in between can be in the tail and unknown here.
             for info in derived.erased_of(months):
                 index = indexes[info]
-                erased = removals_since(files.truth(info, pin=True), None if index is None else index[1].removals)
+                truth = files.truth(info, pin=True)
+                with sqlite.translated():
+                    erased = removals_since(truth, None if index is None else index[1].removals)
                 if erased is None:
                     to_note.append(info)
                 else:

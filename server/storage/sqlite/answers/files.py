@@ -14,12 +14,13 @@ import apsw
 import orjson
 
 from server.errors import Corrupt, TrackdError, Unavailable
-from server.model import MonthInfo
+from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.index.indexes import Indexes
 from server.storage.sqlite.index.reading import IndexReader, Version
 from server.storage.sqlite.layout import Layout
+from server.storage.sqlite.visits import Visits
 
 FETCH_ROWS = 256
 
@@ -27,9 +28,10 @@ FETCH_ROWS = 256
 class Files:
     """Connections of one thread. Only `interrupt` may be called from another."""
 
-    def __init__(self, layout: Layout, indexes: Indexes, *, open_max: int, cache_bytes: int) -> None:
+    def __init__(self, layout: Layout, indexes: Indexes, visits: Visits, *, open_max: int, cache_bytes: int) -> None:
         self._layout = layout
         self._indexes = indexes
+        self._visits = visits
         self._open_max = open_max
         self._cache_bytes = cache_bytes
         self._open: OrderedDict[Path, apsw.Connection] = OrderedDict()
@@ -43,14 +45,15 @@ class Files:
     @contextmanager
     def question(self) -> Iterator[None]:
         """Everything that is pinned inside is let go of at the end."""
-        with self._guard:
-            self._running, self._stopped = True, False
-        try:
-            yield
-        finally:
+        with self._visits.visit():
             with self._guard:
-                self._running = False
-            self._release()
+                self._running, self._stopped = True, False
+            try:
+                yield
+            finally:
+                with self._guard:
+                    self._running = False
+                self._release()
 
     def interrupt(self) -> None:
         """From any thread: stops the question that is running."""
@@ -72,7 +75,7 @@ class Files:
     def truth(self, info: MonthInfo, *, pin: bool = False) -> apsw.Connection:
         """The month's events; pinned as they are now, so that later reads of this question see the same moment."""
         path = self._layout.events(info.month, info.generation)
-        connection = self._connection(path)
+        connection = self._connection(path, immutable=info.state is MonthState.SEALED)
         if pin:
             with sqlite.translated(path):
                 self._pin(path, connection)
@@ -154,10 +157,10 @@ class Files:
 
     # Connections
 
-    def _connection(self, path: Path) -> apsw.Connection:
+    def _connection(self, path: Path, *, immutable: bool = False) -> apsw.Connection:
         connection = self._open.get(path)
         if connection is None:
-            connection = sqlite.open_reader(path, cache_bytes=self._cache_bytes)
+            connection = sqlite.open_reader(path, cache_bytes=self._cache_bytes, immutable=immutable)
             with sqlite.translated(path):
                 schema.read_about(connection, path)
         with self._guard:

@@ -48,6 +48,7 @@ class Derived:
         def dimensions() -> dict[int, tuple[str, ...]]:
             return {key: entry.dimensions for key, entry in types().items() if entry.dimensions}
 
+        self._month_info = info
         self.erased = set(erased)
         """Months of which events were ever removed: whoever reads another one need not look."""
         self.zones: dict[str, ZoneInfo] = {name: zone_of(name) for name in ("UTC", *settings.reporting_time_zones)}
@@ -101,6 +102,36 @@ class Derived:
         for month in list(self._folder.removed):
             applied[month] = self._folder.removed.pop(month)
         return applied
+
+    def wait_for(self, month: Month, removals: int, timeout_s: float) -> bool:
+        """Waits until the index of a month has every event of it and these removals; False if that takes longer.
+
+        For months that take no events any more.
+        """
+        end = time.monotonic() + timeout_s
+        self.tail.hurry = True
+        try:
+            while not self._is_complete(month, removals):
+                if time.monotonic() > end:
+                    return False
+                self.tail.work.set()
+                time.sleep(0.005)
+            return True
+        finally:
+            self.tail.hurry = False
+
+    def _is_complete(self, month: Month, removals: int) -> bool:
+        view = self.tail.view
+        info = self._month_info(month)
+        if info is None or month in view.gaps or len(view.rows({month: 0})):
+            return False
+        version = self.indexes.version(info)
+        return version is None or version.removals >= removals
+
+    def moved(self, info: MonthInfo) -> None:
+        """A month has another generation now."""
+        if self.indexes.path(info) is None:
+            self.tail.gap_found(info.month)
 
     @property
     def merging(self) -> int:

@@ -94,6 +94,11 @@ class Indexes:
         with self._lock:
             self._versions[file.month] = version
 
+    def in_use(self, file: IndexFile) -> bool:
+        """False if the month has another generation by now."""
+        info = self._month_info(file.month)
+        return info is not None and file.path.parent == self._layout.generation(info.month, info.generation)
+
     def open(self, month: Month, removals_generation: Callable[[Month], int]) -> IndexFile:
         """The index of a month, for writing; a new one where there is none or none that can be used."""
         info = self._month_info(month)
@@ -166,6 +171,9 @@ class OpenIndexes:
     def get(self, month: Month) -> IndexFile:
         """The index of a month, open."""
         file = self._open.pop(month, None)
+        if file is not None and not self._indexes.in_use(file):
+            file.close()
+            file = None
         if file is None:
             while len(self._open) >= self._open_max:
                 self._open.popitem(last=False)[1].close()

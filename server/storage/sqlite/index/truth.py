@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retention.month import Month
 from server.errors import Corrupt
-from server.model import MonthInfo
+from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import questions
 from server.storage.sqlite.index.rows import EMPTY, Positions, Rows
@@ -48,7 +48,7 @@ class Truth:
         self._layout = layout
         self._month_info = month_info
         self._open_max = open_max
-        self._open: OrderedDict[Month, apsw.Connection] = OrderedDict()
+        self._open: OrderedDict[MonthInfo, apsw.Connection] = OrderedDict()
 
     def close(self) -> None:
         """Closes all."""
@@ -113,15 +113,16 @@ class Truth:
             return sqlite.fetch(self._connection(month), sql, bindings)
 
     def _connection(self, month: Month) -> apsw.Connection:
-        connection = self._open.pop(month, None)
+        info = self._month_info(month)
+        if info is None:
+            raise Corrupt("FILE_MISSING", f"{month} is not in the store")
+        connection = self._open.pop(info, None)
         if connection is None:
-            info = self._month_info(month)
-            if info is None:
-                raise Corrupt("FILE_MISSING", f"{month} is not in the store")
             while len(self._open) >= self._open_max:
                 self._open.popitem(last=False)[1].close()
-            connection = sqlite.open_reader(self._layout.events(info.month, info.generation), cache_bytes=CACHE_BYTES)
-        self._open[month] = connection
+            path = self._layout.events(info.month, info.generation)
+            connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES, immutable=info.state is MonthState.SEALED)
+        self._open[info] = connection
         return connection
 
 

@@ -1,0 +1,103 @@
+"""Fencing, rebuilding and swapping months, as the writer sees it: see the storage contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from retention.month import Month
+from server.errors import NotFound, Precondition
+from server.model import Item, MonthInfo, MonthState, Rebuilt
+from server.storage.sqlite import steps
+from server.storage.sqlite.index.derived import Derived
+from server.storage.sqlite.late import Late
+from server.storage.sqlite.layout import Layout
+from server.storage.sqlite.month_file import Slice
+from server.storage.sqlite.open_months import OpenMonths
+from server.storage.sqlite.rebuild import FROM, Heard, changed, rebuild
+from server.storage.sqlite.retired import Retired
+from server.storage.sqlite.visits import Visits
+
+CLOSED = (MonthState.SEALING, MonthState.SEALED)
+"""States in which a month takes no events."""
+
+
+class Rotation:
+    """Belongs to the writer, except for `rebuild`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        derived: Derived,
+        opened: OpenMonths,
+        visits: Visits,
+        months: Callable[[], Mapping[Month, MonthInfo]],
+        change: Callable[[MonthInfo], MonthInfo],
+    ) -> None:
+        """`change` makes a month what it is told, durably and for everybody."""
+        self._layout = layout
+        self._derived = derived
+        self._opened = opened
+        self._months = months
+        self._change = change
+        self._late = Late(layout)
+        self._retired = Retired(layout, visits)
+
+    def fence(self, month: Month) -> MonthInfo:
+        """See Store.fence."""
+        info = self._known(month)
+        if info.state is MonthState.DAMAGED:
+            raise Precondition("MONTH_DAMAGED", f"the file of {month} is damaged", hint="restore it from a backup")
+        if info.state is MonthState.OPEN:
+            info = self._change(replace(info, state=MonthState.SEALING))
+            steps.reached("fenced")
+        return info
+
+    def rebuild(self, store_id: str, month: Month, state: MonthState, heard: Heard | None) -> Rebuilt:
+        """See Store.rebuild."""
+        return rebuild(self._layout, store_id, self._derived, self._known(month), state, heard)
+
+    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
+        """See Store.adopt."""
+        info = self._known(rebuilt.month)
+        if info.generation != rebuilt.built_from or info.state is not FROM[rebuilt.state]:
+            raise changed(rebuilt.month)
+        if info.state is MonthState.SEALING and self._opened.get(rebuilt.month).removals != rebuilt.removals:
+            raise changed(rebuilt.month)
+        self._opened.close(rebuilt.month)
+        steps.reached("adopting")
+        adopted = self._change(MonthInfo(rebuilt.month, rebuilt.generation, rebuilt.state))
+        steps.reached("adopted")
+        self._derived.moved(adopted)
+        self._late.forget(info)
+        self._retired.add(info.month, info.generation)
+        return adopted
+
+    def judge_late(self, info: MonthInfo, part: Slice) -> list[Item]:
+        """What becomes of events of a month that takes none."""
+        return self._late.judge(info, part)
+
+    def check_open(self, info: MonthInfo) -> None:
+        """Precondition(MONTH_SEALED) for a month whose file does not change any more."""
+        if info.state is MonthState.SEALED:
+            raise Precondition("MONTH_SEALED", f"{info.month} is sealed", hint="reopen the month first")
+
+    @property
+    def retired(self) -> int:
+        """Generations that were replaced and are still there."""
+        return len(self._retired)
+
+    def maintain(self) -> None:
+        """Removes what nobody reads any more."""
+        self._retired.remove_unread()
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self._retired.close()
+        self._late.close()
+
+    def _known(self, month: Month) -> MonthInfo:
+        info = self._months().get(month)
+        if info is None:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+        return info
