@@ -10,6 +10,7 @@ import typer
 
 from server.cli import bench, check, count, demo, events, health, query, serve, tail, types
 from server.cli.importing import command as importing
+from server.cli.pulling import command as pulling
 from server.cli.terminal import EXIT_CODES
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command("demo", rich_help_panel="Start")(demo.demo)
 app.command("serve", rich_help_panel="Start")(serve.serve)
 app.command("import", rich_help_panel="Send and ask")(importing.import_)
+app.command("pull", rich_help_panel="Send and ask")(pulling.pull)
 app.command("events", rich_help_panel="Send and ask")(events.events)
 app.command("tail", rich_help_panel="Send and ask")(tail.tail)
 app.command("count", rich_help_panel="Send and ask")(count.count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -17,6 +18,9 @@ EXIT_FAILED = 1
 """Refused, or done only in part."""
 EXIT_UNREACHABLE = 2
 """No daemon answered; also the code for wrong usage."""
+
+STARTING_S = 3.0
+"""A wrong target is noticed after this; so long a daemon may take to come back before a command has begun."""
 
 EXIT_CODES = "Exit codes: 0 done, 1 refused or done only in part, 2 no daemon answers (or wrong usage)."
 
@@ -83,6 +87,20 @@ def connected(target: str, timeout_s: float = 60.0) -> Iterator[trackd.Client]:
     """A client for one command; its errors are reported."""
     with errors_reported(target), trackd.Client(target, timeout_s=timeout_s) as client:
         yield client
+
+
+def wait_for_daemon(client: trackd.Client) -> None:
+    """Returns when the daemon answers. One that is just starting again gets some seconds; raises Unreachable then."""
+    until_s = time.monotonic() + STARTING_S
+    while True:
+        try:
+            client.health()
+        except trackd.Unreachable:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _unreachable(target: str, error: trackd.TrackdError) -> None:

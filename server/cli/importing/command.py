@@ -28,11 +28,10 @@ from server.cli.terminal import (
     out,
     print_json,
     say,
+    wait_for_daemon,
 )
 
 COMMITS_A_SEND = 200
-STARTING_S = 3.0
-"""A wrong target is noticed after this; so long a daemon may take to come back before the import has begun."""
 
 
 def import_(
@@ -72,7 +71,7 @@ def import_(
     if (file is None) == (git is None):
         raise typer.BadParameter("give either FILE or --git PATH")
     with connected(target, timeout_s=5.0) as client:
-        _wait_for_daemon(client)
+        wait_for_daemon(client)
     started = time.monotonic()
     if file is not None:
         account = Account("lines")
@@ -84,20 +83,6 @@ def import_(
     show(account, as_json=as_json)
     if not account.clean:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _wait_for_daemon(client: trackd.Client) -> None:
-    """Returns when the daemon answers. One that is just starting again gets some seconds; raises Unreachable then."""
-    until_s = time.monotonic() + STARTING_S
-    while True:
-        try:
-            client.health()
-        except trackd.Unreachable:
-            if time.monotonic() > until_s:
-                raise
-            time.sleep(0.2)
-        else:
-            return
 
 
 def import_lines(

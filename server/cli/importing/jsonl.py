@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,11 @@ _EMPTY = msgspec.Raw()
 
 
 class BadLine(Exception):
-    """This line is no event; the text says why."""
+    """This line is no event. The text says why; `why` does so without any value of the line, fit for logs."""
+
+    def __init__(self, why: str, value: object = "") -> None:
+        super().__init__(f"{why}: {value!r}" if value else why)
+        self.why = why
 
 
 class _Change(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,47 +67,55 @@ _STATUSES = {"success": 1, "failed": 2}
 def parse(line: bytes, ordinals: Ordinals) -> trackd.Event:
     """The event of one line. Without an id it gets one (server.cli.importing.identity) and then needs a time.
 
+    Raises BadLine as `fields` does, and for a time that no id can carry.
+    """
+    said = fields(line)
+    if not said["id"]:
+        if said["timestamp_ms"] is None:
+            raise BadLine("neither an id nor a time (timestampMs or ts): it could not be recognised in a second import")
+        told = canonical_json(said["metadata"]) if said["metadata"] else ""
+        audit = _canonical_change(said["change"]) if said["change"] is not None else None
+        content = (said["type"], said["user_id"], said["session_id"], said["client_ip"], said["description"])
+        try:
+            said["id"] = content_id(time_of(said), (*content, said["tags"], told, audit), ordinals)
+        except TypeError as error:
+            raise BadLine(str(error)) from None
+    return trackd.Event(**said)
+
+
+def time_of(said: Mapping[str, Any]) -> int:
+    """The time that was said. Raises BadLine for one that no id can carry."""
+    timestamp_ms: int = said["timestamp_ms"]
+    if not 0 <= timestamp_ms <= TIME_MS_MAX:
+        raise BadLine(f"the time is outside of what an id can carry (0 to {TIME_MS_MAX})", timestamp_ms)
+    return timestamp_ms
+
+
+def fields(line: bytes) -> dict[str, Any]:
+    """What one line says, by the names of trackd.Event. Without an id that one is empty, without a time None.
+
     Raises BadLine for what is not JSON, has unknown or contradicting keys or values of the wrong kind. Limits, names
     and the content of metadata are the daemon's to judge.
     """
     try:
         read = _decode(line)
-        timestamp_ms = _whole("timestampMs", _only("timestampMs", read.timestamp_ms_camel, read.timestamp_ms, read.ts))
         user = _only("userId", read.user_id_camel, read.user_id, read.user)
-        session_id = _only("sessionId", read.session_id_camel, read.session_id) or ""
-        client_ip = _only("clientIp", read.client_ip_camel, read.client_ip) or ""
-        metadata = _json_text("metadata", read.metadata, read.data)
-        change = _change(read.change) if read.change is not None else None
+        return {
+            "id": _id(read.id) if read.id else b"",
+            "type": read.type or "",
+            "user_id": "" if user is None else str(user),
+            "timestamp_ms": _whole(
+                "timestampMs", _only("timestampMs", read.timestamp_ms_camel, read.timestamp_ms, read.ts)
+            ),
+            "session_id": _only("sessionId", read.session_id_camel, read.session_id) or "",
+            "client_ip": _only("clientIp", read.client_ip_camel, read.client_ip) or "",
+            "description": read.description or "",
+            "tags": read.tags or (),
+            "metadata": _json_text("metadata", read.metadata, read.data),
+            "change": _change(read.change) if read.change is not None else None,
+        }
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadLine(str(error)) from None
-    user_id = "" if user is None else str(user)
-    type_, description, tags = read.type or "", read.description or "", read.tags or ()
-    if read.id:
-        id_ = _id(read.id)
-    elif timestamp_ms is None:
-        raise BadLine("neither an id nor a time (timestampMs or ts): it could not be recognised in a second import")
-    elif not 0 <= timestamp_ms <= TIME_MS_MAX:
-        raise BadLine(f"the time {timestamp_ms} is outside of what an id can carry (0 to {TIME_MS_MAX})")
-    else:
-        told = canonical_json(metadata) if metadata else ""
-        audit = _canonical_change(change) if change is not None else None
-        content = (type_, user_id, session_id, client_ip, description, tags, told, audit)
-        try:
-            id_ = content_id(timestamp_ms, content, ordinals)
-        except TypeError as error:
-            raise BadLine(str(error)) from None
-    return trackd.Event(
-        id=id_,
-        type=type_,
-        user_id=user_id,
-        timestamp_ms=timestamp_ms,
-        session_id=session_id,
-        client_ip=client_ip,
-        description=description,
-        tags=tags,
-        metadata=metadata,
-        change=change,
-    )
 
 
 def _only(name: str, *values: Any) -> Any:
@@ -119,7 +132,7 @@ def _whole(name: str, value: int | str | None) -> int | None:
         try:
             value = int(value)
         except ValueError:
-            raise BadLine(f"{name} is not a whole number: {value!r}") from None
+            raise BadLine(f"{name} is not a whole number", value) from None
     if value is not None and not -(1 << 63) <= value < 1 << 63:
         raise BadLine(f"{name} does not fit into 64 bits")
     return value
@@ -153,7 +166,7 @@ def _id(text: str) -> bytes:
     except (binascii.Error, ValueError):
         found = b""
     if len(found) != 16:
-        raise BadLine(f"the id {text[:60]!r} is neither a UUID nor 16 bytes in base64")
+        raise BadLine("the id is neither a UUID nor 16 bytes in base64", text[:60])
     return found
 
 
@@ -165,7 +178,7 @@ def _name_of(value: str | int | None, prefix: str, numbers: dict[str, int]) -> i
         return 0
     number = numbers.get(value.removeprefix(prefix).lower())
     if number is None:
-        raise BadLine(f"{value[:60]!r} is none of {', '.join(numbers)}")
+        raise BadLine(f"action or status is none of {', '.join(numbers)}", value[:60])
     return number
 
 
