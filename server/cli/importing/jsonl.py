@@ -14,6 +14,7 @@ import trackd
 from server.cli.importing.identity import TIME_MS_MAX, Ordinals, canonical_json, content_id
 
 _EMPTY = msgspec.Raw()
+_NULL = msgspec.Raw(b"null")
 
 
 class BadLine(Exception):
@@ -73,11 +74,11 @@ def parse(line: bytes, ordinals: Ordinals) -> trackd.Event:
     if not said["id"]:
         if said["timestamp_ms"] is None:
             raise BadLine("neither an id nor a time (timestampMs or ts): it could not be recognised in a second import")
+        texts = (said[name] or "" for name in ("type", "user_id", "session_id", "client_ip", "description"))
         told = canonical_json(said["metadata"]) if said["metadata"] else ""
         audit = _canonical_change(said["change"]) if said["change"] is not None else None
-        content = (said["type"], said["user_id"], said["session_id"], said["client_ip"], said["description"])
         try:
-            said["id"] = content_id(time_of(said), (*content, said["tags"], told, audit), ordinals)
+            said["id"] = content_id(time_of(said), (*texts, said["tags"] or (), told, audit), ordinals)
         except TypeError as error:
             raise BadLine(str(error)) from None
     return trackd.Event(**said)
@@ -92,7 +93,7 @@ def time_of(said: Mapping[str, Any]) -> int:
 
 
 def fields(line: bytes) -> dict[str, Any]:
-    """What one line says, by the names of trackd.Event. Without an id that one is empty, without a time None.
+    """What one line says, by the names of trackd.Event; None for what it does not say.
 
     Raises BadLine for what is not JSON, has unknown or contradicting keys or values of the wrong kind. Limits, names
     and the content of metadata are the daemon's to judge.
@@ -101,17 +102,17 @@ def fields(line: bytes) -> dict[str, Any]:
         read = _decode(line)
         user = _only("userId", read.user_id_camel, read.user_id, read.user)
         return {
-            "id": _id(read.id) if read.id else b"",
-            "type": read.type or "",
-            "user_id": "" if user is None else str(user),
+            "id": _id(read.id) if read.id else None,
+            "type": read.type,
+            "user_id": None if user is None else str(user),
             "timestamp_ms": _whole(
                 "timestampMs", _only("timestampMs", read.timestamp_ms_camel, read.timestamp_ms, read.ts)
             ),
-            "session_id": _only("sessionId", read.session_id_camel, read.session_id) or "",
-            "client_ip": _only("clientIp", read.client_ip_camel, read.client_ip) or "",
-            "description": read.description or "",
-            "tags": read.tags or (),
-            "metadata": _json_text("metadata", read.metadata, read.data),
+            "session_id": _only("sessionId", read.session_id_camel, read.session_id),
+            "client_ip": _only("clientIp", read.client_ip_camel, read.client_ip),
+            "description": read.description,
+            "tags": read.tags,
+            "metadata": _json_text("metadata", read.metadata, read.data) or None,
             "change": _change(read.change) if read.change is not None else None,
         }
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -120,10 +121,13 @@ def fields(line: bytes) -> dict[str, Any]:
 
 def _only(name: str, *values: Any) -> Any:
     """The one value that was given under any of its names."""
-    given = [value for value in values if value is not None]
-    if len(given) > 1:
-        raise BadLine(f"{name} is given under two names")
-    return given[0] if given else None
+    given = None
+    for value in values:
+        if value is not None:
+            if given is not None:
+                raise BadLine(f"{name} is given under two names")
+            given = value
+    return given
 
 
 def _whole(name: str, value: int | str | None) -> int | None:
@@ -140,12 +144,14 @@ def _whole(name: str, value: int | str | None) -> int | None:
 
 def _json_text(name: str, *values: msgspec.Raw) -> str:
     """JSON given as a value or as text. A value keeps its own text: numbers lose no digit on the way."""
-    texts = [text for text in (bytes(value).decode() for value in values if value) if text != "null"]
-    if not texts:
+    text = ""
+    for value in values:
+        if value and value != _NULL:
+            if text:
+                raise BadLine(f"{name} is given under two names")
+            text = bytes(value).decode()
+    if not text:
         return ""
-    if len(texts) > 1:
-        raise BadLine(f"{name} is given under two names")
-    text = texts[0]
     if text[0] == "{":
         return text
     if text[0] == '"':

@@ -178,11 +178,9 @@ def pull(
     Exit codes: 0 stopped, or nothing left to read; 1 refused, or entries stay pending; 2 no daemon or no Redis answers
     (or wrong usage).
     """
-    _check(url, streams, dead_letter)
+    reader = _reader(url, streams, group, consumer or socket.gethostname(), dead_letter)
     from server.cli.pulling.puller import Plan
-    from server.cli.pulling.streams import RedisStreams
 
-    reader = RedisStreams(url, streams, group, consumer or socket.gethostname(), dead_letter)
     plan = Plan(
         batch=batch,
         claim_idle_s=claim_idle,
@@ -200,17 +198,21 @@ def pull(
         _run(reader, plan, about, dead_letter, as_json=as_json)
 
 
-def _check(url: str, streams: list[str], dead_letter: str | None) -> None:
+def _reader(url: str, streams: list[str], group: str, consumer: str, dead_letter: str | None) -> RedisStreams:
+    """What reads; ends the command where the options make no sense."""
     if find_spec("redis") is None:
         raise typer.BadParameter("needs the Redis client: pip install 'trackd[redis]'")
-    try:
-        address.check(url)
-    except address.BadAddress as bad:
-        raise typer.BadParameter(str(bad), param_hint="URL") from None
     if len(set(streams)) < len(streams):
         raise typer.BadParameter("a stream is named twice", param_hint="--stream")
     if dead_letter in streams:
         raise typer.BadParameter("refused entries cannot go back to where they come from", param_hint="--dead-letter")
+    from server.cli.pulling.streams import RedisStreams
+
+    try:
+        address.check(url)
+        return RedisStreams(url, streams, group, consumer, dead_letter)
+    except address.BadAddress as bad:
+        raise typer.BadParameter(str(bad), param_hint="URL") from None
 
 
 def _run(reader: RedisStreams, plan: Plan, about: dict[str, Any], dead_letter: str | None, *, as_json: bool) -> None:

@@ -48,8 +48,8 @@ def event_of(entry: Entry, origin: str = "") -> trackd.Event:
     return trackd.Event(**said)
 
 
-def _carries_time(id_: bytes) -> bool:
-    return bool(id_) and id_[_UUID_VERSION_BYTE] >> 4 == 7
+def _carries_time(id_: bytes | None) -> bool:
+    return id_ is not None and id_[_UUID_VERSION_BYTE] >> 4 == 7
 
 
 def _line(content: list[bytes]) -> bytes:

@@ -14,6 +14,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from server.cli.pulling import address
 from server.cli.pulling.entry import Entry
 from server.cli.pulling.ledger import Settlement
 
@@ -82,7 +83,7 @@ class RedisStreams:
     """The real ones. Thread-safe."""
 
     def __init__(self, url: str, names: Sequence[str], group: str, consumer: str, dead_letter: str | None) -> None:
-        """Connects when it is first used. The address must have passed `address.check`."""
+        """Connects when it is first used. Raises BadAddress; the address must have passed `address.check`."""
         self.names = names
         self._group = group
         self._consumer = consumer
@@ -94,8 +95,11 @@ class RedisStreams:
             retry=Retry(NoBackoff(), 0),
             socket_timeout=ANSWER_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_keepalive=True,
         )
+        try:
+            self._redis.connection_pool.make_connection()
+        except TypeError:
+            raise address.BadAddress("an option behind ? is not one of this kind of address") from None
         for command in ("XREADGROUP", "XAUTOCLAIM"):
             # As they come: a dictionary would drop all but the last of fields with the same name.
             self._redis.set_response_callback(command, _as_it_is)
