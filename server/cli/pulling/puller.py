@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -103,6 +104,7 @@ class Puller:
         self._aborted = threading.Event()
         self._count = min(FIRST_READ, plan.batch)
         self._unflushed = False
+        self._ahead: Future[list[Entry]] | None = None
         self._sender = open_sender(self._answered)
         self._threads = [
             threading.Thread(target=act, name=f"trackd-pull-{name}", daemon=True)
@@ -161,7 +163,10 @@ class Puller:
 
     def _feed(self) -> None:
         try:
-            self._pull()
+            with ThreadPoolExecutor(1, "trackd-pull-ahead") as self._reader:
+                self._pull()
+                if self._ahead:
+                    self._send(self._read())
             self._flush()
             self._sender.close()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the command must learn of it
@@ -183,7 +188,7 @@ class Puller:
                 if time.monotonic() >= claim_at_s:
                     self._claim()
                     claim_at_s = time.monotonic() + self._plan.claim_idle_s / 2
-                entries = self._streams.read(self._count, self._block_ms())
+                entries = self._read()
                 outage.over()
             except RedisAway as away:
                 # An answer may have been lost on its way, with entries that are ours now.
@@ -191,12 +196,23 @@ class Puller:
                 outage.wait(away)
                 continue
             if entries:
+                self._read_ahead(entries)
                 self._send(entries)
                 idle_since_s = time.monotonic()
             elif self._unflushed:
                 self._flush()
             elif self._idle_for(time.monotonic() - idle_since_s):
                 return
+
+    def _read(self) -> list[Entry]:
+        """New entries: those that were read ahead, or what there is now."""
+        ahead, self._ahead = self._ahead, None
+        return ahead.result() if ahead else self._streams.read(self._count, self._block_ms())
+
+    def _read_ahead(self, entries: Sequence[Entry]) -> None:
+        """After a full read there is more, most likely: it is on its way while this is made into events."""
+        if len(entries) >= self._count:
+            self._ahead = self._reader.submit(self._streams.read, self._count, 0)
 
     def _block_ms(self) -> int:
         if self._unflushed or self._plan.until_idle_s == 0:
