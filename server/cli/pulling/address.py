@@ -23,7 +23,9 @@ def check(url: str) -> None:
         raise BadAddress(f"write {FORMS}; in a password every special character as %XX") from None
     if not known or not (parts.hostname or parts.scheme == "unix"):
         raise BadAddress(f"write {FORMS}")
-    if "@" in parts.path + parts.fragment or (parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path)):
+    if "@" in parts.path + parts.query + parts.fragment or (
+        parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path)
+    ):
         raise BadAddress(
             f"behind the host there may be the number of a database; write {FORMS}, special characters as %XX"
         )

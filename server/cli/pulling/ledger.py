@@ -109,12 +109,7 @@ class Ledger:
         self.counts.trimmed += len(gone)
         if claimed:
             self.counts.claimed += len(fresh) + len(gone)
-        return fresh, Settlement(acknowledge=gone)
-
-    def lost(self, entries: int) -> None:
-        """Redis says that so many entries were deleted while they were pending, and has forgotten them by itself."""
-        self.counts.read += entries
-        self.counts.trimmed += entries
+        return fresh, Settlement(gone) if gone else Settlement()
 
     def sending(self, entries: Iterable[Entry]) -> None:
         """These go to the sender next, in this order, one event each."""

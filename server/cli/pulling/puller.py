@@ -104,7 +104,7 @@ class Puller:
         self._aborted = threading.Event()
         self._count = min(FIRST_READ, plan.batch)
         self._unflushed = False
-        self._ahead: Future[list[Entry]] | None = None
+        self._ahead: tuple[int, Future[list[Entry]]] | None = None
         self._sender = open_sender(self._answered)
         self._threads = [
             threading.Thread(target=act, name=f"trackd-pull-{name}", daemon=True)
@@ -166,7 +166,7 @@ class Puller:
             with ThreadPoolExecutor(1, "trackd-pull-ahead") as self._reader:
                 self._pull()
                 if self._ahead:
-                    self._send(self._read())
+                    self._send(self._read()[0])
             self._flush()
             self._sender.close()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the command must learn of it
@@ -188,7 +188,7 @@ class Puller:
                 if time.monotonic() >= claim_at_s:
                     self._claim()
                     claim_at_s = time.monotonic() + self._plan.claim_idle_s / 2
-                entries = self._read()
+                entries, more = self._read()
                 outage.over()
             except RedisAway as away:
                 # An answer may have been lost on its way, with entries that are ours now.
@@ -196,23 +196,26 @@ class Puller:
                 outage.wait(away)
                 continue
             if entries:
-                self._read_ahead(entries)
-                self._send(entries)
+                self._count = _next_count(entries, self._count, self._plan.batch)
+                if more:
+                    # While this is made into events.
+                    self._ahead = self._count, self._reader.submit(self._streams.read, self._count, 0)
+                self._send(entries, more=more)
                 idle_since_s = time.monotonic()
             elif self._unflushed:
                 self._flush()
             elif self._idle_for(time.monotonic() - idle_since_s):
                 return
 
-    def _read(self) -> list[Entry]:
-        """New entries: those that were read ahead, or what there is now."""
-        ahead, self._ahead = self._ahead, None
-        return ahead.result() if ahead else self._streams.read(self._count, self._block_ms())
-
-    def _read_ahead(self, entries: Sequence[Entry]) -> None:
-        """After a full read there is more, most likely: it is on its way while this is made into events."""
-        if len(entries) >= self._count:
-            self._ahead = self._reader.submit(self._streams.read, self._count, 0)
+    def _read(self) -> tuple[list[Entry], bool]:
+        """New entries, those that were read ahead or what there is now; and whether there are more, most likely."""
+        if self._ahead:
+            (asked, ahead), self._ahead = self._ahead, None
+            entries = ahead.result()
+        else:
+            asked = self._count
+            entries = self._streams.read(asked, self._block_ms())
+        return entries, len(entries) >= asked
 
     def _block_ms(self) -> int:
         if self._unflushed or self._plan.until_idle_s == 0:
@@ -233,7 +236,7 @@ class Puller:
                 if not entries:
                     break
                 after = entries[-1].id
-                self._send(entries)
+                self._send(entries, more=True)
 
     def _claim(self) -> None:
         """What other consumers left behind."""
@@ -242,20 +245,13 @@ class Puller:
             while cursor is not None and not self._stopping.is_set():
                 claimed = self._streams.claim(stream, cursor, int(self._plan.claim_idle_s * 1_000), self._count)
                 cursor = claimed.cursor
-                with self._changed:
-                    self._ledger.lost(claimed.lost)
                 self._send(claimed.entries, claimed=True)
 
-    def _send(self, entries: Sequence[Entry], *, claimed: bool = False) -> None:
-        """Hands entries to the sender. A short read means that there is no more for now: then their answers come first.
-
-        (While they are waited for, the next ones gather in Redis.)
-        """
+    def _send(self, entries: Sequence[Entry], *, claimed: bool = False, more: bool = False) -> None:
+        """Hands entries to the sender. Unless there are more, it waits for the answers; the next ones gather meanwhile."""
         with self._changed:
             fresh, settlement = self._ledger.take(entries, claimed=claimed)
         self._put(settlement)
-        short = len(entries) < self._count
-        self._count = _next_count(fresh, self._count, self._plan.batch)
         events, good, bad = self._convert(fresh)
         if bad:
             with self._changed:
@@ -265,7 +261,7 @@ class Puller:
             self._ledger.sending(good)
         self._unflushed = self._unflushed or bool(good)
         self._sender.send(events)
-        if short or self._ledger.suspicious:
+        if not more or self._ledger.suspicious:
             self._flush()
         self._wait_for_room()
 
@@ -386,8 +382,6 @@ class _Outage:
 
 def _next_count(entries: Sequence[Entry], count: int, most: int) -> int:
     """How many entries to read at once next: about READ_BYTES of such as these; at most twice as many as this time."""
-    if not entries:
-        return count
     size = sum(sum(map(len, entry.content)) for entry in entries)
     fitting = READ_BYTES * len(entries) // max(size, 1)
     return max(1, min(most, count * 2, fitting))

@@ -51,14 +51,10 @@ class RedisRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One step through what others left behind. `cursor` is where the next begins, None at the end.
-
-    `lost` counts entries that were deleted from the stream while they were pending.
-    """
+    """One step through what others left behind. `cursor` is where the next begins, None at the end."""
 
     entries: Sequence[Entry]
     cursor: str | None
-    lost: int = 0
 
 
 class Streams(Protocol):
@@ -89,17 +85,17 @@ class RedisStreams:
         self._consumer = consumer
         self._dead_letter = dead_letter
         # Whatever breaks is our own to notice: entries may have been given to us in an answer that was lost.
-        self._redis = redis.Redis.from_url(
-            url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=ANSWER_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-        )
         try:
+            self._redis = redis.Redis.from_url(
+                url,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=ANSWER_TIMEOUT_S,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+            )
             self._redis.connection_pool.make_connection()
-        except TypeError:
-            raise address.BadAddress("an option behind ? is not one of this kind of address") from None
+        except (TypeError, ValueError, exceptions.RedisError):
+            raise address.BadAddress("an option behind ? has a value, or is one, that makes no sense here") from None
         for command in ("XREADGROUP", "XAUTOCLAIM"):
             # As they come: a dictionary would drop all but the last of fields with the same name.
             self._redis.set_response_callback(command, _as_it_is)
@@ -134,8 +130,9 @@ class RedisStreams:
         following = answer[0].decode()
         # Before version 7 the deleted ones come as nil and stay pending, to be told by `pending` when we start again.
         entries = [_entry(stream, one) for one in answer[1] if one is not None]
-        lost = len(answer[2]) if len(answer) > 2 else 0
-        return Claimed(entries, None if following == "0-0" else following, lost)
+        # From then on they are named, once, and are pending no more.
+        entries += [Entry(stream, one.decode(), []) for one in answer[2]] if len(answer) > 2 else []
+        return Claimed(entries, None if following == "0-0" else following)
 
     def settle(self, settlement: Settlement) -> None:
         """As promised."""
