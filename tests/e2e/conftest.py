@@ -24,7 +24,7 @@ class DaemonProcess:
         self.data = directory / "data"
         self.log = directory / "daemon.log"
         self._ready = directory / "ready.json"
-        self.target = f"127.0.0.1:{_free_port()}"
+        self.target = f"127.0.0.1:{free_port()}"
         self.metrics = ""
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -63,7 +63,8 @@ class DaemonProcess:
                 self.process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

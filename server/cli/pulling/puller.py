@@ -248,7 +248,7 @@ class Puller:
                 self._send(claimed.entries, claimed=True)
 
     def _send(self, entries: Sequence[Entry], *, claimed: bool = False, more: bool = False) -> None:
-        """Hands entries to the sender. Unless there are more, it waits for the answers; the next ones gather meanwhile."""
+        """Hands entries to the sender. Unless there are more, waits for the answers; the next ones gather meanwhile."""
         with self._changed:
             fresh, settlement = self._ledger.take(entries, claimed=claimed)
         self._put(settlement)
