@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -123,10 +123,11 @@ class Follower:
     it gets others, and every later block is told those instead. At the end the daemon is stopped and must be well.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, addresses: Mapping[str, str] | None = None) -> None:
+        """`addresses`: others that the README names -> where they are in truth."""
         self.directory = directory
         self.log = directory / "serve.log"
-        self._addresses = {GRPC: GRPC, METRICS: METRICS}
+        self._addresses = {GRPC: GRPC, METRICS: METRICS, **(addresses or {})}
         self._namespace: dict[str, Any] = {"__name__": "readme"}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -211,7 +212,7 @@ class Follower:
             for line in filter(lambda line: line.startswith("{") and line.endswith("}"), said.splitlines()):
                 told = json.loads(line)
                 if told["event"] == "serving":
-                    self._addresses = {GRPC: told["grpc"], METRICS: told["metrics"]}
+                    self._addresses |= {GRPC: told["grpc"], METRICS: told["metrics"]}
                     return True
             if ended:
                 self._process = None
