@@ -52,7 +52,9 @@ class RedisProcess:
 
     def client(self) -> Any:
         """A connection of one's own. Its answers have more types than a test wants to tell apart."""
-        return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), decode_responses=True)
+        return redis.Redis(
+            unix_socket_path=str(self.socket), protocol=2, retry=Retry(NoBackoff(), 0), decode_responses=True
+        )
 
     def kill(self) -> None:
         """SIGKILL."""

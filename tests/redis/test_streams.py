@@ -185,7 +185,7 @@ def test_a_dead_letter_holds_the_entry_as_it_was(server: RedisProcess, client: A
     home.add("s", odd, [b"f"] * 20_000)
     one = home.consumer()
     one.settle(Settlement(dead=[Refusal(entry, "BAD", "wh\u00fd") for entry in one.read(2, 0)]))
-    with redis.Redis(unix_socket_path=str(server.socket)) as raw:
+    with redis.Redis(unix_socket_path=str(server.socket), protocol=2) as raw:
         raw.set_response_callback("XRANGE", lambda answer, **_: answer)
         (_, first), (_, second) = raw.xrange("dead")
     assert first[8:] == odd

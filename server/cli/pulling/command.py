@@ -173,7 +173,8 @@ def pull(
     are copied there. Without, they stay pending in the group, where XPENDING shows them, and are tried again at the
     next start; more than --refused-max of them end the command.
 
-    Needs the extra `redis`: pip install 'trackd[redis]'. One server, with or without replicas; not Redis Cluster.
+    Needs the extra `redis` (pip install 'trackd[redis]') and a Redis 6.2 or later, with or without replicas; not Redis
+    Cluster.
 
     Exit codes: 0 stopped, or nothing left to read; 1 refused, or entries stay pending; 2 no daemon or no Redis answers
     (or wrong usage).

@@ -101,9 +101,10 @@ class Ledger:
         fresh: list[Entry] = []
         gone: list[Entry] = []
         for entry in entries:
-            if entry.key in self._under_way or entry.key in self._parked:
+            key = entry.key
+            if key in self._under_way or key in self._parked:
                 continue
-            self._under_way[entry.key] = entry
+            self._under_way[key] = entry
             (fresh if entry.content else gone).append(entry)
         self.counts.read += len(fresh) + len(gone)
         self.counts.trimmed += len(gone)

@@ -166,7 +166,7 @@ class Puller:
             with ThreadPoolExecutor(1, "trackd-pull-ahead") as self._reader:
                 self._pull()
                 if self._ahead:
-                    self._send(self._read()[0])
+                    self._send(self._last_read())
             self._flush()
             self._sender.close()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the command must learn of it
@@ -216,6 +216,13 @@ class Puller:
             asked = self._count
             entries = self._streams.read(asked, self._block_ms())
         return entries, len(entries) >= asked
+
+    def _last_read(self) -> list[Entry]:
+        """What was read ahead when the end came. An answer that was lost stays pending."""
+        try:
+            return self._read()[0]
+        except RedisAway:
+            return []
 
     def _block_ms(self) -> int:
         if self._unflushed or self._plan.until_idle_s == 0:
