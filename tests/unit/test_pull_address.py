@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.cli.pulling import address
@@ -74,6 +74,7 @@ def told_of(url: str) -> str:
     return address.shown(url)
 
 
+@settings(deadline=None)
 @given(before=AROUND, behind=AROUND, tail=st.sampled_from(["", "/1", "?db=1"]))
 def test_a_password_is_never_shown_however_it_is_written(before: str, behind: str, tail: str) -> None:
     """As it stands or escaped: refused or left out, in all texts."""

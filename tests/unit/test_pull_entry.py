@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 import trackd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.cli.importing.jsonl import BadLine
@@ -61,6 +61,7 @@ def test_an_entry_without_a_time_happened_when_it_was_added() -> None:
     assert int.from_bytes(event(flat(type="t", timestamp_ms="17")).id[:6], "big") == 17
 
 
+@settings(deadline=None)
 @given(milliseconds=st.integers(0, (1 << 48) - 1), sequence=st.integers(0, 1 << 63), stream=st.text(), kind=st.text())
 def test_an_entry_read_again_is_the_same_event_and_every_other_is_another(
     milliseconds: int, sequence: int, stream: str, kind: str

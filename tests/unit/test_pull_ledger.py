@@ -6,7 +6,7 @@ import random
 
 import pytest
 import trackd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.cli.pulling.entry import Entry
@@ -111,6 +111,7 @@ def test_an_entry_that_is_gone_is_counted_and_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("dead_letters", [False, True])
+@settings(deadline=None)
 @given(seed=st.integers(0, 1 << 32))
 def test_every_entry_ends_as_one_thing_and_no_other(dead_letters: bool, seed: int) -> None:
     """Whatever comes again, in whatever batches and order it is answered, whenever Redis takes the acknowledgement."""
