@@ -1,0 +1,1 @@
+"""Every client against the same scenarios: see clients/conformance/README.md."""
