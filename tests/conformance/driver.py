@@ -19,8 +19,7 @@ ROOT = Path(__file__).parents[2]
 PREFIX = "TRACKD_DRIVER_"
 """TRACKD_DRIVER_NODE="node clients/node/conformance.js": a language, and how its driver is started from the root."""
 ANSWER_TIMEOUT_S = 60.0
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
-_NOW = re.compile(r"^VmRSS:\s+(\d+) kB", re.MULTILINE)
+_RESIDENT = re.compile(r"^VmRSS:\s+(\d+) kB", re.MULTILINE)
 
 
 def commands(environment: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
@@ -88,10 +87,9 @@ class Driver:
         assert "error" not in answer, (command["cmd"], answer)
         return answer
 
-    def resident_bytes(self, *, peak: bool = False) -> int:
-        """What the process and those it started hold in memory now, or held at most (proc(5), VmRSS and VmHWM)."""
-        pattern = _PEAK if peak else _NOW
-        found = [pattern.search(status.read_text("ascii", "replace")) for status in _statuses(self._process.pid)]
+    def resident_bytes(self) -> int:
+        """What the process and those it started hold in memory now (proc(5), VmRSS)."""
+        found = [_RESIDENT.search(status.read_text("ascii", "replace")) for status in _statuses(self._process.pid)]
         return sum(int(one[1]) * 1024 for one in found if one)
 
     def end(self) -> None:
