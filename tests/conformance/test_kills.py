@@ -1,4 +1,4 @@
-"""Each client's sender while the daemon is killed again and again, and while it is away: nothing lost, nothing twice."""
+"""Each client's sender while the daemon is killed again and again, and while it is away: no event lost, none twice."""
 
 from __future__ import annotations
 
@@ -81,6 +81,13 @@ def staged(directory: Path, language: str) -> Iterator[tuple[Stage, Driver]]:
         stage.daemon.kill()
 
 
+def until_more_is_stored(target: str) -> None:
+    """Waits until the daemon has taken something."""
+    with Client(target) as client:
+        before = client.count_events().events
+        until(lambda: client.count_events().events > before, "more is stored")
+
+
 def assert_each_once(stage: Stage, driver: Driver, sent: int) -> dict[str, Any]:
     """After a flush: the totals tell of every event, and the store has each of them once and no other."""
     answer = driver.ask({"cmd": "close"})
@@ -104,9 +111,7 @@ def test_a_sender_loses_and_doubles_nothing_however_often_the_daemon_is_killed(l
         sender = Sender(driver)
         sender.start()
         for number in range(KILLS):
-            with Client(stage.daemon.target) as client:
-                before = client.count_events().events
-                until(lambda: sender.problem is not None or client.count_events().events > before, "more is stored")
+            until_more_is_stored(stage.daemon.target)
             assert sender.problem is None, sender.problem
             time.sleep(chance.uniform(0, 0.2))  # the moment of the kill
             stage.do({"do": "kill"})
