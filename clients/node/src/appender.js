@@ -3,17 +3,14 @@
  *
  * What to do is decided by window.js, outcomes.js and backoff.js; this module only does it.
  */
-import { status } from "@grpc/grpc-js";
 import { Backoff, Patience } from "./backoff.js";
 import { defaultTarget, openChannel } from "./channel.js";
-import { appendStream } from "./contract.js";
-import {
-  DeadlineExceededError, GaveUpError, InternalError, InvalidError, breaksForGood, fromServiceError,
-} from "./errors.js";
+import { DeadlineExceededError, GaveUpError, InternalError, InvalidError, breaksForGood } from "./errors.js";
 import { encode, newId } from "./events.js";
 import { BATCH_OVERHEAD_BYTES, Batch, entrySize, openFrame } from "./framing.js";
 import { answered, judge, plus } from "./outcomes.js";
 import { Signal } from "./signal.js";
+import { Stream } from "./stream.js";
 import { ProtocolViolation, Window, limitsTold } from "./window.js";
 
 /** @typedef {import("./errors.js").TrackdError} TrackdError */
@@ -41,21 +38,6 @@ import { ProtocolViolation, Window, limitsTold } from "./window.js";
 const MIB = 1024 * 1024;
 /** The transport takes messages of 8 MiB; a larger one would end the stream instead of being refused. */
 const EVENT_BYTES_MAX = 7 * MIB;
-
-/** One open call. */
-class Stream {
-  ended = false;
-  /** The transport takes no more for now. */
-  blocked = false;
-  /** @type {TrackdError | null} Why it ended; null for a regular end. */
-  error = null;
-  sendingSinceMs = now();
-
-  /** @param {import("@grpc/grpc-js").ClientDuplexStream<Buffer, any>} call */
-  constructor(call) {
-    this.call = call;
-  }
-}
 
 /**
  * Sends events over AppendStream and sends again what was not answered.
@@ -259,52 +241,23 @@ export class Appender {
 
   /** Opens one stream and stays until it has ended, by itself or because it must. */
   async #runStream() {
-    const stream = this.#open();
-    let ending = false;
+    const receive = (/** @type {Stream} */ of, /** @type {any} */ response) => this.#receive(of, response);
+    const stream = new Stream(this.#channel, this.#opening, receive, () => this.#changed.notify());
+    let finishing = false;
     while (!stream.ended && !this.#failure) {
       this.#pump(stream);
-      if (this.#done && !ending) {
-        ending = true;
-        stream.call.end();
+      if (this.#done && !finishing) {
+        finishing = true;
+        stream.finish();
       }
       const overdueMs = this.#untilOverdueMs(stream);
       if (overdueMs <= 0) break;
       const pauseMs = this.#pausedUntilMs - now();
       await this.#changed.wait(pauseMs > 0 ? Math.min(overdueMs, pauseMs) : overdueMs);
     }
-    // When we end it ourselves, the reason for it says more than CANCELLED.
-    if (!stream.ended) stream.call.cancel();
-    stream.ended = true;
+    stream.cancel();
     this.#lastError = stream.error ?? this.#lastError;
     this.#window.lost();
-    this.#changed.notify();
-  }
-
-  #open() {
-    const { path, responseDeserialize } = appendStream;
-    const call = this.#channel.makeBidiStreamRequest(path, (/** @type {Buffer} */ frame) => frame, responseDeserialize);
-    const stream = new Stream(call);
-    call.on("data", (response) => this.#guarded(stream, () => this.#receive(stream, response)));
-    call.on("error", (error) => this.#ended(stream, fromServiceError(error)));
-    call.on("status", ({ code }) => {
-      if (code === status.OK) this.#ended(stream, null);
-    });
-    call.on("drain", () => {
-      stream.blocked = false;
-      this.#changed.notify();
-    });
-    call.write(this.#opening);
-    return stream;
-  }
-
-  /**
-   * @param {Stream} stream
-   * @param {TrackdError | null} error
-   */
-  #ended(stream, error) {
-    if (stream.ended) return;
-    stream.ended = true;
-    stream.error ??= error;
     this.#changed.notify();
   }
 
@@ -318,7 +271,7 @@ export class Appender {
       const batch = this.#window.take();
       if (!batch) return;
       if (wasIdle) stream.sendingSinceMs = now();
-      stream.blocked = !stream.call.write(batch.frame());
+      stream.write(batch.frame());
     }
   }
 
@@ -373,29 +326,19 @@ export class Appender {
   /**
    * A daemon that breaks the contract ends the stream; a user's callback that throws ends the Appender.
    * @param {Stream} stream
-   * @param {() => void} action
-   */
-  #guarded(stream, action) {
-    if (stream.ended || this.#failure) return;
-    try {
-      action();
-    } catch (error) {
-      if (!(error instanceof ProtocolViolation)) return this.#fail(error);
-      const facts = { code: "INTERNAL", reason: "PROTOCOL_VIOLATION" };
-      this.#ended(stream, new InternalError(error.message, facts));
-      stream.call.cancel();
-    }
-  }
-
-  /**
-   * @param {Stream} stream
    * @param {any} response AppendStreamResponse of the wire
    */
   #receive(stream, response) {
-    if (response.message === "opened") this.#window.opened(limitsTold(response.opened.limits));
-    else this.#answered(response.answer);
-    stream.sendingSinceMs = now();
-    this.#changed.notify();
+    if (this.#failure) return;
+    try {
+      if (response.message === "opened") this.#window.opened(limitsTold(response.opened.limits));
+      else this.#answered(response.answer);
+      stream.sendingSinceMs = now();
+      this.#changed.notify();
+    } catch (error) {
+      if (!(error instanceof ProtocolViolation)) return this.#fail(error);
+      stream.end(new InternalError(error.message, { code: "INTERNAL", reason: "PROTOCOL_VIOLATION" }));
+    }
   }
 
   /** @param {any} answer AppendBatchAnswer of the wire */
