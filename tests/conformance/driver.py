@@ -58,8 +58,11 @@ class Driver:
     def send(self, command: Mapping[str, Any]) -> None:
         """Sends a command and waits for nothing."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise AssertionError(f"the driver ended with {self._process.wait(10)} instead of reading") from None
         self.unanswered += 1
 
     def answer(self, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:

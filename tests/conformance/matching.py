@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,8 +37,11 @@ def _word(value: dict[str, Any]) -> str | None:
 
 
 def made_events(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """The made events `from` <= n < `to` as they are described for send_made, written out."""
-    padding = "x" * int(asked.get("padding", 0))
+    """The made events `from` <= n < `to` as they are described for send_made, written out.
+
+    `padding_step`: each has so many x more than the one before.
+    """
+    paddings = ("x" * length for length in itertools.count(asked.get("padding", 0), asked.get("padding_step", 0)))
     return [
         {
             "id": made_id(asked["base_ms"], number).hex(),
@@ -46,7 +50,7 @@ def made_events(asked: dict[str, Any]) -> list[dict[str, Any]]:
             "timestamp_ms": asked["base_ms"] + number,
             "metadata": f'{{"n":{number},"pad":"{padding}"}}' if padding else f'{{"n":{number}}}',
         }
-        for number in range(asked["from"], asked["to"])
+        for number, padding in zip(range(asked["from"], asked["to"]), paddings, strict=False)
     ]
 
 
