@@ -29,7 +29,7 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Bytes on the wire; a little more than what the daemon counts."""
+        """Bytes on the wire, which is what the daemon counts."""
         return len(self.frame)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
-from trackd.framing import BATCH_OVERHEAD_BYTES, Batch, cut, events_of
+from trackd.framing import Batch, cut, events_of
 from trackd.v1.ingest_pb2 import IngestLimits
 
 
@@ -137,6 +137,6 @@ class Window:
         limits = self._limits
         if limits is None or batch.events == 1:
             return [batch]
-        if batch.events <= limits.batch_events and batch.size <= limits.batch_bytes + BATCH_OVERHEAD_BYTES:
+        if batch.events <= limits.batch_events and batch.size <= limits.batch_bytes:
             return [batch]
         return list(cut(batch.first, events_of(batch), limits.batch_events, limits.batch_bytes))
