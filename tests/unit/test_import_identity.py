@@ -9,7 +9,8 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.cli.importing.identity import TIME_MS_MAX, Ordinals, canonical_json, content_id
+from server.cli.importing.identity import Ordinals, canonical_json, content_id
+from server.content_id import TIME_MS_MAX
 
 CONTENTS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from("abc")), max_size=60)
 

@@ -1,20 +1,16 @@
 """Ids for events that come without one: the same event gets the same id each time it is read.
 
-An id is a UUIDv8 (RFC 9562, section 5.8): 48 bits of event milliseconds, so that ids rise with time and the store's
-unique index stays in order, and 74 bits of a BLAKE2b hash of the event's content and of its ordinal among identical
-events of the same file. So a file that is read twice, in whatever order of lines and batches, names the same events.
+An id is that of server.content_id, made of the event's time, its content, and its ordinal among identical events of
+the same file. So a file that is read twice, in whatever order of lines and batches, names the same events.
 """
 
 from __future__ import annotations
 
 from array import array
-from hashlib import blake2b
 
 import orjson
 
-TIME_MS_MAX = (1 << 48) - 1
-_VERSION_AND_VARIANT = (0x8 << 76) | (0b10 << 62)
-_HASH_BITS = ((1 << 80) - 1) & ~((0xF << 76) | (0b11 << 62))
+from server.content_id import digest, repeated, uuid8
 
 _CHAINED_MAX = 8
 _SPREAD = 0x9E3779B97F4A7C15
@@ -87,14 +83,11 @@ def canonical_json(text: str) -> str:
 
 
 def content_id(timestamp_ms: int, content: object, ordinals: Ordinals | None = None) -> bytes:
-    """The id of an event of this time (0 to TIME_MS_MAX) and content (anything that orjson takes).
+    """The id of an event of this time (0 to server.content_id.TIME_MS_MAX) and content (anything that orjson takes).
 
     Without `ordinals` the caller vouches that no two events have the same content.
     """
-    digest = blake2b(orjson.dumps((timestamp_ms, content)), digest_size=16).digest()
+    hashed = digest(orjson.dumps((timestamp_ms, content)))
     if ordinals is not None:
-        ordinal = ordinals.next(int.from_bytes(digest[:8], "big"))
-        if ordinal:
-            digest = blake2b(digest + ordinal.to_bytes(8, "big"), digest_size=16).digest()
-    hashed = int.from_bytes(digest, "big") & _HASH_BITS
-    return (timestamp_ms << 80 | _VERSION_AND_VARIANT | hashed).to_bytes(16, "big")
+        hashed = repeated(hashed, ordinals.next(int.from_bytes(hashed[:8], "big")))
+    return uuid8(timestamp_ms, hashed)

@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 import trackd
 
-from server.cli.importing.identity import TIME_MS_MAX, Ordinals, canonical_json, content_id
+from server.cli.importing.identity import Ordinals, canonical_json, content_id
+from server.content_id import TIME_MS_MAX
 
 _EMPTY = msgspec.Raw()
 _NULL = msgspec.Raw(b"null")

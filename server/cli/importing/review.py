@@ -10,7 +10,8 @@ import orjson
 import trackd
 
 from server.cli.importing.git_log import Commit, Person
-from server.cli.importing.identity import TIME_MS_MAX, content_id
+from server.cli.importing.identity import content_id
+from server.content_id import TIME_MS_MAX
 
 _TRAILERS = {
     "reviewed-by": "review_submitted",
