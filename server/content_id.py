@@ -22,7 +22,7 @@ def digest(content: bytes) -> bytes:
 
 
 def repeated(hashed: bytes, ordinal: int) -> bytes:
-    """The hash of the n-th event with this content, where equal events are different ones; that of the 0th is its own."""
+    """The hash of the n-th event with this content, where equal events are events of their own; unchanged for n = 0."""
     return digest(hashed + ordinal.to_bytes(8, "big")) if ordinal else hashed
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+from google.protobuf import message
 from trackd.v1 import event_pb2, event_type_pb2, ingest_pb2, query_pb2
 
 from server.errors import Invalid
@@ -16,6 +16,7 @@ from server.ingest.answer import Answer
 from server.ingest.offered import Offered, OfferedChange
 from server.ingest.rules import Fault
 from server.model import Absent, Change, Count, Dimension, Durability, Event, EventFilter, EventType, Order, Outcome
+from server.rpc import twins
 
 DURABILITIES = {
     ingest_pb2.DURABILITY_UNSPECIFIED: Durability.DURABLE,
@@ -54,47 +55,15 @@ _COUNT_FIELDS = {
 # Events in
 
 
-def _twin(name: str, change_field: Callable[[descriptor_pb2.FieldDescriptorProto], None]) -> type[message.Message]:
-    """A message type of our own contract with altered fields: the same bytes, read another way.
-
-    Its syntax is proto2: every field has presence and text is not checked.
-    """
-    pool = descriptor_pool.DescriptorPool()
-    for source in (event_pb2.DESCRIPTOR, ingest_pb2.DESCRIPTOR):
-        file = descriptor_pb2.FileDescriptorProto()
-        source.CopyToProto(file)
-        file.syntax = "proto2"
-        kept = [kind for kind in file.message_type if kind.name in _TWINNED]
-        del file.message_type[:], file.service[:]
-        file.message_type.extend(kept)
-        if "google/rpc/status.proto" in file.dependency:
-            file.dependency.remove("google/rpc/status.proto")
-        for kind in file.message_type:
-            for entry in kind.field:
-                if entry.proto3_optional:
-                    entry.ClearField("proto3_optional")
-                    entry.ClearField("oneof_index")
-                if entry.type == descriptor_pb2.FieldDescriptorProto.TYPE_STRING:
-                    entry.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
-                change_field(entry)
-            while kind.oneof_decl and kind.oneof_decl[-1].name.startswith("_"):
-                del kind.oneof_decl[-1]
-        pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"trackd.v1.{name}"))
-
-
-_TWINNED = {"Event", "Change", "AppendRequest", "AppendBatch", "AppendStreamOpen", "AppendStreamRequest"}
-
-
-def _merge_events(entry: descriptor_pb2.FieldDescriptorProto) -> None:
-    if entry.name == "events":
-        entry.label = descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL
+def _merge_events(field: twins.Field) -> None:
+    if field.name == "events":
+        field.label = twins.Field.LABEL_OPTIONAL
 
 
 # `events` is not repeated here, so the decoder merges all events into one, which has a field if any of them has it
 # (protobuf.dev/programming-guides/encoding, "Last One Wins"). One pass in C tells which columns there are.
-_merged_batch = _twin("AppendStreamRequest", _merge_events)
-_merged_request = _twin("AppendRequest", _merge_events)
+_merged_batch = twins.twin(ingest_pb2.AppendStreamRequest, _merge_events)
+_merged_request = twins.twin(ingest_pb2.AppendRequest, _merge_events)
 
 _ALWAYS = ("id", "type", "user_id", "timestamp_ms", "metadata")
 _OFTEN_ABSENT = ("session_id", "client_ip", "description")
@@ -214,11 +183,10 @@ def parse_append(raw: bytes) -> tuple[str, int, Parsed]:
     return request.source, request.durability, Parsed(0, request.atomic, len(request.events), decode)
 
 
-# Messages with text that is not UTF-8. The decoder refuses such a message as a whole and does not say where. Its twin
-# with bytes for text can be decoded, so that only the events at fault are rejected.
+# Messages with text that is not UTF-8: only the events at fault are rejected.
 
-_lenient_stream_message = _twin("AppendStreamRequest", lambda _entry: None)
-_lenient_request = _twin("AppendRequest", lambda _entry: None)
+_lenient_stream_message = twins.twin(ingest_pb2.AppendStreamRequest)
+_lenient_request = twins.twin(ingest_pb2.AppendRequest)
 _Message = TypeVar("_Message", bound=message.Message)
 
 
@@ -239,27 +207,12 @@ def _decode_leniently(
     try:
         twin: Any = twin_type.FromString(raw)
         for row, event in enumerate(twin.batch.events if "batch" in twin.DESCRIPTOR.fields_by_name else twin.events):
-            if field := _not_utf8(event):
+            if field := twins.not_utf8(event, event_pb2.Event.DESCRIPTOR):
                 faults[row] = Fault("TEXT_NOT_UTF8", f"{field} is not UTF-8", field)
                 event.Clear()
         return wanted.FromString(twin.SerializeToString()), faults
     except message.DecodeError as error:
         raise undecodable(wanted.DESCRIPTOR.name) from error
-
-
-def _not_utf8(event: message.Message) -> str:
-    """The first field whose bytes are not UTF-8."""
-    for descriptor, value in event.ListFields():
-        if descriptor.name == "change":
-            if inner := _not_utf8(value):
-                return f"change.{inner}"
-        elif descriptor.name != "id" and descriptor.type == descriptor.TYPE_BYTES:
-            for text in value if isinstance(value, Sequence) and not isinstance(value, bytes) else [value]:
-                try:
-                    bytes(text).decode()
-                except UnicodeDecodeError:
-                    return descriptor.name
-    return ""
 
 
 # Answers out
