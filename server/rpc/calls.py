@@ -16,6 +16,7 @@ from google.protobuf import message
 from server.errors import TrackdError, unexpected
 from server.observe import CallHandled, CallStarted, Observer
 from server.rpc import codec, status
+from server.rpc.gzipped import unpacked
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _Request = TypeVar("_Request", bound=message.Message)
@@ -47,11 +48,11 @@ def unary(
 def raw_unary(
     observer: Observer, service: str, method: str, answer: Callable[[bytes], Awaitable[bytes]]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A unary method over encoded messages."""
+    """A unary method over encoded messages, which may come compressed."""
 
     async def handle(raw: bytes, _context: Context) -> bytes:
         observer.message_received(service, method, UNARY)
-        reply = await answer(raw)
+        reply = await answer(await unpacked(raw))
         observer.message_sent(service, method, UNARY)
         return reply
 

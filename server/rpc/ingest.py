@@ -20,6 +20,7 @@ from server.ingest.writer import draining
 from server.model import Durability
 from server.observe import Observer
 from server.rpc import calls, codec, status
+from server.rpc.gzipped import unpacked
 
 SERVICE = "trackd.v1.IngestService"
 STREAM = "AppendStream"
@@ -149,7 +150,7 @@ class _Stream:
         raw = await self._receive()
         if raw is None:
             raise Invalid("STREAM_NOT_OPENED", "the stream ended before its first message", hint="send `open` first")
-        opening = codec.parse_open(raw)
+        opening = codec.parse_open(await unpacked(raw))
         self._source = opening.source
         self._durability = codec.durability(opening.durability)
         self._ingest.introduce(self._source, self._durability)
@@ -177,17 +178,18 @@ class _Stream:
             while (raw := await self._receive()) is not None:
                 if self._draining:
                     return
-                self._take(raw)
+                await self._take(raw)
                 await self._until_room()
         finally:
             self._reading_ended = True
             self._changed.set()
 
-    def _take(self, raw: bytes) -> None:
+    async def _take(self, raw: bytes) -> None:
         received = time.perf_counter()
         batch_id = events = 0
         pending, problem = None, None
         try:
+            raw = await unpacked(raw)
             batch = codec.parse_batch(raw)
             batch_id, events = batch.batch_id, batch.events
             refuse_too_large(len(raw), self._limits)

@@ -11,15 +11,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
 
-from server.config import MIB, Limits
+from server.config import Limits
 from server.errors import ConfigurationError
 from server.ingest.service import IngestService
 from server.observe import CallHandled, CallStarted, Observer
 from server.query.service import QueryService
 from server.rpc import calls, ingest, query, subscribe
+from server.rpc.gzipped import MESSAGE_BYTES_MAX
 from server.subscribe.service import SubscribeService
-
-MESSAGE_BYTES_MAX = 8 * MIB
 
 CUT_OFF_GRACE_S = 3.0
 """grpc.aio cannot end one call alone: beside subscribers that do not read, this is what all others get at a stop."""
@@ -39,8 +38,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.enable_channelz", 0),
-    # Identity only: gRPC decompresses a message before it looks at its size, so 8 KiB can become gigabytes.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # Plain and gzip (bits 0 and 2 of grpc_compression_algorithm); gRPC itself unpacks nothing: see gzipped.py.
+    ("grpc.compression_enabled_algorithms_bitset", 0b101),
+    ("grpc.per_message_decompression", 0),
 )
 
 

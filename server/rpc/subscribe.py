@@ -16,6 +16,7 @@ from server.model import Event
 from server.observe import Observer
 from server.query.service import judge_filter
 from server.rpc import calls, codec
+from server.rpc.gzipped import unpacked
 from server.subscribe.frames import CaughtUp, Checkpoint, Confirmed, Events, Frame, Gap, GapReason, Heartbeat
 from server.subscribe.service import SubscribeService
 
@@ -69,7 +70,7 @@ class SubscribeMethods:
         if stream is not None:
             self._streams.add(stream)
             stream.add_done_callback(self._streams.discard)
-        request = _parse(raw)
+        request = _parse(await unpacked(raw))
         where = codec.event_filter(request.filter)
         judge_filter(where)
         begin = request.WhichOneof("from")

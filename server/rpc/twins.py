@@ -29,7 +29,7 @@ def twin(original: type[message.Message], alter: Callable[[Field], None] = _unal
 
 
 def _add(
-    source: descriptor.FileDescriptor,
+    source: Any,
     pool: descriptor_pool.DescriptorPool,
     alter: Callable[[Field], None],
     done: set[str],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from trackd.v1.ingest_pb2 import AppendRequest
 from trackd.v1.query_pb2 import EventFilter
 
 from tests.e2e.conftest import DaemonProcess
-from tests.support.serving import serving
-from tests.support.wire import Deaf, Stream, append_raw, batch_frame, event, field, refused, unary_frame
+from tests.support.serving import peak_rss_bytes, serving
+from tests.support.wire import Deaf, Stream, append_raw, batch_frame, event, refused, unary_frame
 
 MIB = 1024 * 1024
 
@@ -30,14 +29,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon for this module."""
     with serving(tmp_path_factory.mktemp("overload")) as daemon:
         yield daemon
-
-
-def peak_rss_bytes(daemon: DaemonProcess) -> int:
-    """The most memory that the daemon ever had (proc(5), VmHWM)."""
-    assert daemon.process
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
 
 
 def assert_serves(daemon: DaemonProcess, session: str) -> None:
@@ -67,21 +58,6 @@ def test_a_message_that_is_too_large_for_the_transport_ends_only_its_call(served
         with Client(served.target) as client:
             assert client.count_events(EventFilter(session_ids=["beside"])).events == 3
     assert_serves(served, "behind a large one")
-
-
-def test_a_compression_bomb_is_refused_before_it_unfolds(served: DaemonProcess) -> None:
-    """64 MiB of zeros are 64 KiB of gzip; the daemon never holds them, not even four at once."""
-    before = peak_rss_bytes(served)
-    bomb = unary_frame("tests") + field(3, field(9, bytes(64 * MIB)))
-    with open_channel(served.target) as channel:
-
-        def throw(_turn: int) -> grpc.StatusCode:
-            return refused(lambda: append_raw(channel, bomb, compression=grpc.Compression.Gzip)).code
-
-        with ThreadPoolExecutor(4) as throwers:
-            assert set(throwers.map(throw, range(4))) == {grpc.StatusCode.UNIMPLEMENTED}
-    assert peak_rss_bytes(served) - before < 64 * MIB
-    assert_serves(served, "behind a bomb")
 
 
 def test_idle_streams_hold_nobody_up(served: DaemonProcess) -> None:

@@ -38,3 +38,11 @@ def assert_no_defect(daemon: DaemonProcess) -> None:
     told = daemon.log.read_text()
     assert "unexpected_error" not in told, told[-4_000:]
     assert "Traceback" not in told, told[-4_000:]
+
+
+def peak_rss_bytes(daemon: DaemonProcess) -> int:
+    """The most memory that the daemon ever had (proc(5), VmHWM)."""
+    assert daemon.process
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
