@@ -16,6 +16,7 @@ import msgspec
 
 from retention.month import Month
 from server.errors import ConfigurationError
+from server.model import NAME
 
 MIB = 1024 * 1024
 
@@ -144,6 +145,17 @@ class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So long no event must have come for it: an import of history is not cut off."""
 
 
+class Doors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Services of other protocols that take events, on the same port."""
+
+    otlp: bool = True
+    """Logs and events of OpenTelemetry: opentelemetry.proto.collector.logs.v1.LogsService."""
+    otlp_plain_logs_type: str = ""
+    """The type of log records that have no event name; "" rejects them."""
+    cloud_events: bool = True
+    """Batches of CloudEvents: trackd.v1.CloudEventService."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -155,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: Query = Query()
     subscribe: Subscribe = Subscribe()
     rotation: Rotation = Rotation()
+    doors: Doors = Doors()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -238,6 +251,8 @@ def _judge(config: Config) -> Iterator[tuple[str, str]]:
     yield from _judge_numbers(config)
     yield from _judge_limits(config.limits)
     yield from _judge_listen(config.listen)
+    if config.doors.otlp_plain_logs_type and not NAME.fullmatch(config.doors.otlp_plain_logs_type):
+        yield "doors.otlp_plain_logs_type", 'must be a type (1 to 128 letters, digits and "_.:/-") or empty'
 
 
 def _judge_numbers(config: Config) -> Iterator[tuple[str, str]]:

@@ -74,7 +74,9 @@ class Daemon:
         self._subscribe = SubscribeService(store, config.subscribe, self.observer)
         self._writer.committed = self._subscribe.moved
         self._rotation = Rotation(store, self._writer.call, config.rotation)
-        self.rpc = RpcServer(config.listen.grpc, ingest, query, self._subscribe, config.limits, self.observer)
+        self.rpc = RpcServer(
+            config.listen.grpc, ingest, query, self._subscribe, config.limits, config.doors, self.observer
+        )
         self.exporter = Exporter(
             config.listen.metrics, self.observer.registry, alive=self._alive, ready=lambda: self._ready
         )

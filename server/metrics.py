@@ -45,6 +45,7 @@ REJECTION_REASONS = (
     "ATOMIC_ABORTED",
     "CHANGE_INVALID",
     "CLIENT_IP_INVALID",
+    "EVENT_NAME_MISSING",
     "FIELD_TOO_LONG",
     "ID_CONFLICT",
     "ID_INVALID",
@@ -82,6 +83,7 @@ METHODS: Mapping[tuple[str, str], str] = {
     ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
     ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",
     ("trackd.v1.SubscribeService", "Subscribe"): "server_stream",
+    ("opentelemetry.proto.collector.logs.v1.LogsService", "Export"): "unary",
 }
 """(service, method) -> type; a test compares it with protos/trackd/v1."""
 

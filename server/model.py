@@ -5,12 +5,16 @@ Words are those of the README's glossary. Times are milliseconds since the epoch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import overload
 
 from retention.month import Month
+
+NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+"""What types and sources are called: they become metric labels, columns of tables and keys of policies."""
 
 
 class Action(IntEnum):

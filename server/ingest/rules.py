@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
-"""Types and sources: they become metric labels, columns of tables and keys of policies."""
+from server import model
+
+NAME = model.NAME
 
 NIL_ID = bytes(16)
 

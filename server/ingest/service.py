@@ -94,6 +94,15 @@ class IngestService:
         atomic: bool,
     ) -> Pending:
         """Queues a batch; `decode` is called later, on the writer's thread. Raises if it is refused as a whole."""
+        self.refuse_too_many(events)
+        done = self._writer.submit(Offer(source, atomic, events, size_bytes, decode))
+        if durability is Durability.DURABLE:
+            return Pending(done, None)
+        done.add_done_callback(lambda future: self._count_lost(future, events))
+        return Pending(done, Answer(durability, queued=events))
+
+    def refuse_too_many(self, events: int) -> None:
+        """Raises Invalid if a message has more events than a batch may have."""
         if events > self._config.limits.batch_events_max:
             raise Invalid(
                 "BATCH_TOO_LARGE",
@@ -101,11 +110,6 @@ class IngestService:
                 hint="send smaller batches",
                 field="events",
             )
-        done = self._writer.submit(Offer(source, atomic, events, size_bytes, decode))
-        if durability is Durability.DURABLE:
-            return Pending(done, None)
-        done.add_done_callback(lambda future: self._count_lost(future, events))
-        return Pending(done, Answer(durability, queued=events))
 
     def _count_lost(self, done: asyncio.Future[Answer], events: int) -> None:
         """Events that were answered as accepted and then not stored: nobody is told, so at least it is counted."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
 
-from server.config import Limits
+from server.config import Doors, Limits
 from server.errors import ConfigurationError
 from server.ingest.service import IngestService
 from server.observe import CallHandled, CallStarted, Observer
 from server.query.service import QueryService
 from server.rpc import calls, ingest, query, subscribe
+from server.rpc.doors import otlp
 from server.rpc.gzipped import MESSAGE_BYTES_MAX
 from server.subscribe.service import SubscribeService
 
@@ -45,7 +44,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class RpcServer:
-    """Serves trackd.v1, health and reflection on one port."""
+    """Serves trackd.v1, the doors of other protocols, health and reflection on one port."""
 
     def __init__(
         self,
@@ -54,6 +53,7 @@ class RpcServer:
         query_service: QueryService,
         subscribe_service: SubscribeService,
         limits: Limits,
+        doors: Doors,
         observer: Observer,
     ) -> None:
         """Binds the address; ConfigurationError if that is not possible. Nothing is served before `start`."""
@@ -62,12 +62,15 @@ class RpcServer:
         methods = query.QueryMethods(query_service, observer)
         types = query.EventTypeMethods(query_service, ingest_service, observer)
         self._subscribe = subscribe.SubscribeMethods(subscribe_service, observer)
-        services: Mapping[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
             ingest.SERVICE: self._ingest.handlers(),
             query.SERVICE: methods.handlers(),
             query.TYPES_SERVICE: types.handlers(),
             subscribe.SERVICE: self._subscribe.handlers(),
         }
+        if doors.otlp:
+            logs = otlp.LogsMethods(ingest_service, limits, doors.otlp_plain_logs_type, observer)
+            services[otlp.SERVICE] = logs.handlers()
         # Generic handlers: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
         self._server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
@@ -75,8 +78,7 @@ class RpcServer:
         generic: Any = _GenericOnly(self._server)  # all that the generated code needs of a server
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)
-        files = (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2)
-        names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
+        names = list(services)
         self._services = [*names, ""]
         described = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
@@ -103,7 +105,8 @@ class RpcServer:
         """What health says; the server as a whole ("") serves if both do."""
         for name in self._services:
             reading = {query.SERVICE: query_serving, subscribe.SERVICE: query_serving}
-            serving = {ingest.SERVICE: ingest_serving, **reading}.get(name, ingest_serving and query_serving)
+            writing = dict.fromkeys((ingest.SERVICE, otlp.SERVICE), ingest_serving)
+            serving = (reading | writing).get(name, ingest_serving and query_serving)
             state = health_pb2.HealthCheckResponse
             await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)
 

@@ -66,12 +66,15 @@ def _loosen(kind: descriptor_pb2.DescriptorProto, alter: Callable[[Field], None]
         del kind.oneof_decl[-1]
 
 
-def not_utf8(read: message.Message, original: Any) -> str:
+def not_utf8(read: message.Message, original: Any, *, without: str = "") -> str:
     """The path of the first text of a twin's message that is not UTF-8, such as "change.row_id"; "" if all is well.
 
-    `original` is the descriptor of the message that it is the twin of: it knows which bytes are text.
+    `original` is the descriptor of the message that it is the twin of: it knows which bytes are text. One field can be
+    left out.
     """
     for field, value in read.ListFields():
+        if field.name == without:
+            continue
         known = original.fields_by_name[field.name]
         values: Sequence[Any] = value if field.is_repeated else [value]
         if known.message_type is not None:
