@@ -45,6 +45,7 @@ REJECTION_REASONS = (
     "ATOMIC_ABORTED",
     "CHANGE_INVALID",
     "CLIENT_IP_INVALID",
+    "CLOUD_EVENT_INVALID",
     "EVENT_NAME_MISSING",
     "FIELD_TOO_LONG",
     "ID_CONFLICT",
@@ -55,6 +56,8 @@ REJECTION_REASONS = (
     "MONTH_DAMAGED",
     "MONTH_LIMIT",
     "MONTH_SEALED",
+    "SOURCE_INVALID",
+    "SOURCE_LIMIT",
     "TAG_INVALID",
     "TEXT_HAS_NUL",
     "TEXT_NOT_UTF8",
@@ -83,6 +86,7 @@ METHODS: Mapping[tuple[str, str], str] = {
     ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
     ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",
     ("trackd.v1.SubscribeService", "Subscribe"): "server_stream",
+    ("trackd.v1.CloudEventService", "Publish"): "unary",
     ("opentelemetry.proto.collector.logs.v1.LogsService", "Export"): "unary",
 }
 """(service, method) -> type; a test compares it with protos/trackd/v1."""

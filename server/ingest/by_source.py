@@ -5,7 +5,7 @@ A batch has one source. Doors of other protocols take messages that a gateway pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from server.errors import Invalid, Precondition
@@ -14,6 +14,8 @@ from server.ingest.offered import Offered
 from server.ingest.rules import Fault
 from server.ingest.service import IngestService
 from server.model import Durability, Item, Outcome
+
+NO_FAULTS: Mapping[int, Fault] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,20 @@ class Part:
     decode: Callable[[], tuple[Offered, dict[int, Fault]]]
 
 
-async def append(ingest: IngestService, parts: Sequence[Part], *, size_bytes: int) -> Answer:
+async def append(
+    ingest: IngestService, parts: Sequence[Part], *, size_bytes: int, faults: Mapping[int, Fault] = NO_FAULTS
+) -> Answer:
     """Stores the parts and tells of all of them, durable, as of one message of so many bytes.
 
-    Together the parts have every row of the message, each once and rising. A source that is not taken rejects its
-    events. Raises what refuses the message as a whole, or what refused one part: then others may be stored, and whoever
-    sends all of it again stores nothing twice, if the events have ids.
+    Together the parts and `faults` have every row of the message, each once and rising; faults are in no part because
+    nobody knows whose they are. A source that is not taken rejects its events. Raises what refuses the message as a
+    whole, or what refused one part: then others may be stored, and whoever sends all of it again stores nothing twice,
+    if the events have ids.
     """
-    total = sum(len(part.rows) for part in parts)
+    total = sum(len(part.rows) for part in parts) + len(faults)
     ingest.refuse_too_many(total)
     ingest.refuse_if_full()
-    items: list[Item] = []
+    items = [Item(row, Outcome.REJECTED, fault.reason, fault.message, fault.field) for row, fault in faults.items()]
     queued = []
     for part in parts:
         try:
@@ -56,7 +61,7 @@ async def append(ingest: IngestService, parts: Sequence[Part], *, size_bytes: in
         )
         queued.append((part, pending))
     answers = [(part, await pending.answer()) for part, pending in queued]
-    if len(answers) == len(parts) == 1:
+    if not items and len(answers) == 1:
         return answers[0][1]
     for part, answer in answers:
         items += [replace(item, index=part.rows[item.index]) for item in answer.items]

@@ -15,7 +15,7 @@ from server.ingest.service import IngestService
 from server.observe import CallHandled, CallStarted, Observer
 from server.query.service import QueryService
 from server.rpc import calls, ingest, query, subscribe
-from server.rpc.doors import otlp
+from server.rpc.doors import cloud_events, otlp
 from server.rpc.gzipped import MESSAGE_BYTES_MAX
 from server.subscribe.service import SubscribeService
 
@@ -71,6 +71,8 @@ class RpcServer:
         if doors.otlp:
             logs = otlp.LogsMethods(ingest_service, limits, doors.otlp_plain_logs_type, observer)
             services[otlp.SERVICE] = logs.handlers()
+        if doors.cloud_events:
+            services[cloud_events.SERVICE] = cloud_events.CloudEventMethods(ingest_service, limits, observer).handlers()
         # Generic handlers: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
         self._server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
@@ -105,7 +107,7 @@ class RpcServer:
         """What health says; the server as a whole ("") serves if both do."""
         for name in self._services:
             reading = {query.SERVICE: query_serving, subscribe.SERVICE: query_serving}
-            writing = dict.fromkeys((ingest.SERVICE, otlp.SERVICE), ingest_serving)
+            writing = dict.fromkeys((ingest.SERVICE, otlp.SERVICE, cloud_events.SERVICE), ingest_serving)
             serving = (reading | writing).get(name, ingest_serving and query_serving)
             state = health_pb2.HealthCheckResponse
             await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)

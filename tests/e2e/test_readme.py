@@ -195,7 +195,7 @@ def test_links_and_paths_lead_somewhere() -> None:
 def test_every_setting_that_is_named_exists() -> None:
     """What the README tells operators to raise or allow is a key of deploy/trackd.toml."""
     settings = (readme.ROOT / "deploy" / "trackd.toml").read_text("utf-8")
-    named = re.findall(r"`(?:limits|ingest|storage|query|subscribe|listen)\.(\w+)`", TEXT)
+    named = re.findall(r"`(?:limits|ingest|storage|query|subscribe|doors|listen)\.(\w+)`", TEXT)
     assert named
     for key in named:
         assert re.search(rf"^# {key} = ", settings, re.MULTILINE), f"README.md: there is no setting {key}"

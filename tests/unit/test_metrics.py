@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
+from trackd.v1 import event_type_pb2, ingest_pb2, publish_pb2, query_pb2, subscribe_pb2
 
 from server.metrics import METHODS, REJECTION_REASONS, Gauges, PrometheusObserver, build_info
 from server.observe import (
@@ -263,7 +264,7 @@ def test_known_methods_are_those_of_the_protocol() -> None:
     """A method that is added to protos/ has series of its own."""
     protocol = {
         (service.full_name, method.name): KINDS[method.client_streaming, method.server_streaming]
-        for file in (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2)
+        for file in (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2, publish_pb2, logs_service_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
