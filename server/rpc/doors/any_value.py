@@ -22,8 +22,8 @@ def plain(value: AnyValue) -> Any:
 
 def mapping(pairs: Iterable[KeyValue]) -> dict[str, Any]:
     """Attributes. A key that comes twice, which OpenTelemetry forbids, has its last value."""
-    # Nearly all are texts: those need no question what they are.
-    return {pair.key: (value := pair.value).string_value or plain(value) for pair in pairs}
+    # Most are texts and whole numbers: those need no question what they are.
+    return {pair.key: (value := pair.value).string_value or value.int_value or plain(value) for pair in pairs}
 
 
 def number(value: float) -> float | str:

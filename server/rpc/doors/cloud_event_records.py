@@ -87,7 +87,9 @@ def _row(event: CloudEvent) -> _Row:
     told: dict[str, Any] = {"ce_id": event.id, "ce_source": event.source}
     user_id = session_id = client_ip = ""
     time: CloudEvent.CloudEventAttributeValue | None = None
-    for name, value in sorted(event.attributes.items()):
+    attributes = event.attributes
+    for name in attributes:
+        value = attributes[name]
         if not _is_name(name):
             raise _Unfit(f"{name[:60]!r} is no name of an attribute: lower-case letters and digits", "attributes")
         if name == "time":
@@ -157,8 +159,9 @@ def _time(event_id: str, value: CloudEvent.CloudEventAttributeValue | None) -> t
         return _time_of_id(event_id), ""
     if value.HasField("ce_timestamp"):
         moment = value.ce_timestamp
-        text = _rfc3339("time", moment)
-        return moment.seconds * 1_000 + moment.nanos // 1_000_000, text if moment.nanos % 1_000_000 else ""
+        nanos = moment.nanos
+        text = _rfc3339("time", moment) if nanos % 1_000_000 or not 0 <= nanos < 1_000_000_000 else ""
+        return moment.seconds * 1_000 + nanos // 1_000_000, text
     try:
         sent = datetime.fromisoformat(value.ce_string)
         since = sent - _EPOCH
@@ -207,8 +210,14 @@ def _json_text(event: CloudEvent, form: str) -> str | None:
     except UnicodeDecodeError:
         return None
     content_type = event.attributes["datacontenttype"].ce_string if "datacontenttype" in event.attributes else ""
-    fits = _is_json(text) if _JSON_TYPE.fullmatch(content_type) else not content_type and rules.is_object(text)
+    fits = _is_json(text) if _means_json(content_type) else not content_type and rules.is_object(text)
     return text if fits else None
+
+
+@lru_cache(maxsize=256)
+def _means_json(content_type: str) -> bool:
+    """Whether data of this media type is JSON (RFC 6839, 3.1)."""
+    return _JSON_TYPE.fullmatch(content_type) is not None
 
 
 def _is_json(text: str) -> bool:
