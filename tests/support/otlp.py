@@ -13,6 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 
 from tests.support.wire import TIMEOUT_S
 
+NOTHING: Mapping[str, Any] = {}
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
@@ -36,13 +37,14 @@ def attributes(pairs: Mapping[str, Any]) -> list[KeyValue]:
 
 
 def record(
-    name: str = "order.placed", *, body: Any = None, told: Mapping[str, Any] | None = None, **parts: Any
+    name: str = "order.placed", *, body: Any = None, told: Mapping[str, Any] = NOTHING, **parts: Any
 ) -> LogRecord:
     """A good record of now, but for `parts`; `told` are its attributes."""
-    made = LogRecord(**{"event_name": name, "time_unix_nano": time.time_ns()} | parts)
+    given: dict[str, Any] = {"event_name": name, "time_unix_nano": time.time_ns()} | parts
+    made = LogRecord(**given)
     if body is not None:
         made.body.CopyFrom(any_value(body))
-    made.attributes.extend(attributes(told or {}))
+    made.attributes.extend(attributes(told))
     return made
 
 

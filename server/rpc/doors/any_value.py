@@ -14,6 +14,12 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 
+class Encoded(str):
+    """Text that stands for what JSON has no form for. Nobody is called so."""
+
+    __slots__ = ()
+
+
 def plain(value: AnyValue) -> Any:
     """The value, down to its leaves. The decoder bounds how deep a message is nested (100 messages)."""
     kind = value.WhichOneof("value")
@@ -30,7 +36,7 @@ def number(value: float) -> float | str:
     """A double, in words where JSON has no number for it."""
     if math.isfinite(value):
         return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return Encoded("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
 
 
 _READERS: Mapping[str | None, Callable[[AnyValue], Any]] = {
@@ -40,5 +46,5 @@ _READERS: Mapping[str | None, Callable[[AnyValue], Any]] = {
     "double_value": lambda value: number(value.double_value),
     "array_value": lambda value: [plain(one) for one in value.array_value.values],
     "kvlist_value": lambda value: mapping(value.kvlist_value.values),
-    "bytes_value": lambda value: base64.b64encode(value.bytes_value).decode(),
+    "bytes_value": lambda value: Encoded(base64.b64encode(value.bytes_value).decode()),
 }
