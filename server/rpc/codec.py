@@ -207,7 +207,7 @@ def _decode_leniently(
     try:
         twin: Any = twin_type.FromString(raw)
         for row, event in enumerate(twin.batch.events if "batch" in twin.DESCRIPTOR.fields_by_name else twin.events):
-            if field := twins.not_utf8(event, event_pb2.Event.DESCRIPTOR):
+            if field := twins.bad_text(event, event_pb2.Event):
                 faults[row] = Fault("TEXT_NOT_UTF8", f"{field} is not UTF-8", field)
                 event.Clear()
         return wanted.FromString(twin.SerializeToString()), faults

@@ -13,6 +13,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 Field = descriptor_pb2.FieldDescriptorProto
 
+SEARCHED_BYTES_MAX = 65_536
+"""A search field by field takes milliseconds then, and the event loop waits."""
+
 
 def _unaltered(_field: Field) -> None:
     """A twin that differs in its text only."""
@@ -66,27 +69,35 @@ def _loosen(kind: descriptor_pb2.DescriptorProto, alter: Callable[[Field], None]
         del kind.oneof_decl[-1]
 
 
-def not_utf8(read: message.Message, original: Any, *, without: str = "") -> str:
+def bad_text(read: message.Message, original: type[message.Message]) -> str:
     """The path of the first text of a twin's message that is not UTF-8, such as "change.row_id"; "" if all is well.
 
-    `original` is the descriptor of the message that it is the twin of: it knows which bytes are text. One field can be
-    left out.
+    `original` is what it is the twin of. In a message of more than SEARCHED_BYTES_MAX it is just that one's name.
     """
+    raw = read.SerializeToString()
+    try:
+        original.FromString(raw)
+    except message.DecodeError:
+        found = _not_utf8(read, original.DESCRIPTOR) if len(raw) <= SEARCHED_BYTES_MAX else ""
+        return found or original.DESCRIPTOR.name
+    return ""
+
+
+def _not_utf8(read: message.Message, original: Any) -> str:
     for field, value in read.ListFields():
-        if field.name == without:
-            continue
         known = original.fields_by_name[field.name]
         values: Sequence[Any] = value if field.is_repeated else [value]
         if known.message_type is not None:
             for one in values:
-                if inner := not_utf8(one, known.message_type):
+                if inner := _not_utf8(one, known.message_type):
                     return f"{field.name}.{inner}"
-        elif known.type == Field.TYPE_STRING and not all(map(_is_utf8, values)):
+        elif known.type == Field.TYPE_STRING and not all(map(is_utf8, values)):
             return str(field.name)
     return ""
 
 
-def _is_utf8(text: bytes) -> bool:
+def is_utf8(text: bytes) -> bool:
+    """Whether it is."""
     try:
         text.decode()
     except UnicodeDecodeError:

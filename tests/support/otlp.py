@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 
-from tests.support.wire import TIMEOUT_S
+from tests.support.wire import TIMEOUT_S, field
 
 NOTHING: Mapping[str, Any] = {}
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -61,12 +61,22 @@ def export(*groups: ResourceLogs) -> ExportLogsServiceRequest:
     return ExportLogsServiceRequest(resource_logs=groups)
 
 
-def nested(depth: int, inner: Any = "x") -> Any:
-    """A value that is so many lists deep."""
-    value = any_value(inner)
+def nested(depth: int) -> bytes:
+    """A record, encoded, whose body is so many lists deep: deeper than libraries build one."""
+    value = any_value("x").SerializeToString()
     for _ in range(depth):
-        value = AnyValue(array_value=ArrayValue(values=[value]))
-    return value
+        value = field(AnyValue.ARRAY_VALUE_FIELD_NUMBER, field(ArrayValue.VALUES_FIELD_NUMBER, value))
+    return record().SerializeToString() + field(LogRecord.BODY_FIELD_NUMBER, value)
+
+
+def raw_export(*records: LogRecord | bytes) -> bytes:
+    """A request with records of one service that may be encoded already, also wrongly."""
+    encoded = [one if isinstance(one, bytes) else one.SerializeToString() for one in records]
+    scope = b"".join(field(ScopeLogs.LOG_RECORDS_FIELD_NUMBER, one) for one in encoded)
+    group = logs()
+    group.ClearField("scope_logs")
+    raw = group.SerializeToString() + field(ResourceLogs.SCOPE_LOGS_FIELD_NUMBER, scope)
+    return field(ExportLogsServiceRequest.RESOURCE_LOGS_FIELD_NUMBER, raw)
 
 
 def sender(channel: grpc.Channel) -> Callable[..., ExportLogsServiceResponse]:

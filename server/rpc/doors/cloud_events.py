@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,10 +43,15 @@ class CloudEventMethods:
     async def _publish(self, raw: bytes) -> bytes:
         start = time.perf_counter()
         events = 0
+
+        def count(found: int) -> None:
+            nonlocal events
+            events = found
+            self._ingest.refuse_too_many(found)
+
         try:
             refuse_too_large(len(raw), self._limits)
-            published = parse(raw)
-            events = len(published.request.batch.events)
+            published = parse(raw, count)
             answer = await by_source.append(
                 self._ingest, published.parts(), size_bytes=len(raw), faults=published.faults
             )
@@ -81,13 +87,15 @@ class Published:
         ]
 
 
-def parse(raw: bytes) -> Published:
+def parse(raw: bytes, refuse_too_many: Callable[[int], None]) -> Published:
     """Raises Invalid if it is no request at all. Events with text that is not UTF-8, and of no source, are faults."""
     faults: dict[int, Fault] = {}
     try:
         request = publish_pb2.PublishRequest.FromString(raw)
     except message.DecodeError:
-        request = _parse_leniently(raw, faults)
+        request = _parse_leniently(raw, faults, refuse_too_many)
+    else:
+        refuse_too_many(len(request.batch.events))
     if not request.source:
         for row, event in enumerate(request.batch.events):
             if not event.source:
@@ -95,12 +103,15 @@ def parse(raw: bytes) -> Published:
     return Published(request, faults)
 
 
-def _parse_leniently(raw: bytes, faults: dict[int, Fault]) -> publish_pb2.PublishRequest:
+def _parse_leniently(
+    raw: bytes, faults: dict[int, Fault], refuse_too_many: Callable[[int], None]
+) -> publish_pb2.PublishRequest:
     """Parses with the twin, empties the events at fault, and parses the rest as it should be."""
     try:
         twin: Any = _lenient_request.FromString(raw)
+        refuse_too_many(len(twin.batch.events))
         for row, event in enumerate(twin.batch.events):
-            if field := twins.not_utf8(event, CloudEvent.DESCRIPTOR):
+            if field := twins.bad_text(event, CloudEvent):
                 faults[row] = Fault("TEXT_NOT_UTF8", f"{field} is not UTF-8", field)
                 event.Clear()
         return publish_pb2.PublishRequest.FromString(twin.SerializeToString())

@@ -21,7 +21,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from server.config import Limits
 from server.errors import Invalid, TrackdError
@@ -61,10 +63,15 @@ class LogsMethods:
     async def _export(self, raw: bytes) -> bytes:
         start = time.perf_counter()
         records = 0
+
+        def count(found: int) -> None:
+            nonlocal records
+            records = found
+            self._ingest.refuse_too_many(found)
+
         try:
             refuse_too_large(len(raw), self._limits)
-            export = parse(raw)
-            records = export.records
+            export = parse(raw, count)
             answer = await by_source.append(self._ingest, export.parts(self._mapping), size_bytes=len(raw))
         except TrackdError as error:
             self._ingest.announce_refusal(error, records)
@@ -81,7 +88,6 @@ class Export:
     """A request, parsed but not read yet: that is the writer's work. `faults` are known from parsing, by record."""
 
     request: ExportLogsServiceRequest
-    records: int
     faults: dict[int, Fault]
 
     def parts(self, mapping: otlp_records.Mapping) -> list[by_source.Part]:
@@ -113,21 +119,31 @@ class Export:
         return decode
 
 
-def parse(raw: bytes) -> Export:
-    """Raises Invalid if it is no request at all; records with text that is not UTF-8 are faults of their own."""
+def parse(raw: bytes, refuse_too_many: Callable[[int], None]) -> Export:
+    """Raises Invalid if it is no request, or of too many records; records with text that is not UTF-8 are faults.
+
+    `refuse_too_many` is told their number before any of them is looked at.
+    """
     faults: dict[int, Fault] = {}
     try:
         request = ExportLogsServiceRequest.FromString(raw)
     except message.DecodeError:
-        request = _parse_leniently(raw, faults)
-    records = sum(len(scope.log_records) for logs in request.resource_logs for scope in logs.scope_logs)
-    return Export(request, records, faults)
+        request = _parse_leniently(raw, faults, refuse_too_many)
+    refuse_too_many(_count(request))
+    return Export(request, faults)
 
 
-def _parse_leniently(raw: bytes, faults: dict[int, Fault]) -> ExportLogsServiceRequest:
+def _count(request: Any) -> int:
+    return sum(len(scope.log_records) for logs in request.resource_logs for scope in logs.scope_logs)
+
+
+def _parse_leniently(
+    raw: bytes, faults: dict[int, Fault], refuse_too_many: Callable[[int], None]
+) -> ExportLogsServiceRequest:
     """Parses with the twin, empties what is at fault, and parses the rest as it should be."""
     try:
         twin: Any = _lenient_request.FromString(raw)
+        refuse_too_many(_count(twin))
         for row, (field, record) in enumerate(_records_with_bad_text(twin)):
             if field:
                 faults[row] = Fault("TEXT_NOT_UTF8", f"{field} is not UTF-8", field)
@@ -140,20 +156,20 @@ def _parse_leniently(raw: bytes, faults: dict[int, Fault]) -> ExportLogsServiceR
 def _records_with_bad_text(twin: Any) -> Iterator[tuple[str, Any]]:
     """Each record, with the path of the text at fault in it or in what it belongs to, which is emptied."""
     for logs in twin.resource_logs:
-        of_resource = _mended(logs, ResourceLogs, "scope_logs")
+        of_resource = _mended(logs, "resource", Resource)
         for scope in logs.scope_logs:
-            of_scope = of_resource or _mended(scope, ScopeLogs, "log_records")
+            of_scope = of_resource or _mended(scope, "scope", InstrumentationScope)
             for record in scope.log_records:
-                yield of_scope or twins.not_utf8(record, LogRecord.DESCRIPTOR), record
+                yield of_scope or twins.bad_text(record, LogRecord), record
 
 
-def _mended(holder: Any, original: type[message.Message], kept: str) -> str:
-    """What of a holder is not UTF-8; then only the field `kept` is left in it."""
-    path = twins.not_utf8(holder, original.DESCRIPTOR, without=kept)
+def _mended(holder: Any, name: str, original: type[message.Message]) -> str:
+    """What of a resource or scope is not UTF-8, it or its schema; then both are emptied."""
+    found = twins.bad_text(getattr(holder, name), original)
+    path = f"{name}.{found}" if found else "" if twins.is_utf8(holder.schema_url) else "schema_url"
     if path:
-        for field, _value in holder.ListFields():
-            if field.name != kept:
-                holder.ClearField(field.name)
+        holder.ClearField(name)
+        holder.ClearField("schema_url")
     return path
 
 
