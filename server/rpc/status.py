@@ -44,9 +44,7 @@ def status_of(error: errors.TrackdError) -> status_pb2.Status:
     details: list[message.Message] = [info]
     retry_after_ms = retry_after(error)
     if retry_after_ms is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(retry_after_ms)
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details.append(retry_info(retry_after_ms))
     if isinstance(error, errors.Invalid) and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.message, reason=error.reason
@@ -68,6 +66,13 @@ def status_of(error: errors.TrackdError) -> status_pb2.Status:
     return status
 
 
+def retry_info(retry_after_ms: int) -> error_details_pb2.RetryInfo:
+    """A delay as its standard message."""
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(retry_after_ms)
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
 def retry_after(error: errors.TrackdError) -> int | None:
     """After how many milliseconds the same request may succeed; None if it will not."""
     if isinstance(error, errors.Unavailable | errors.Exhausted):
@@ -76,9 +81,13 @@ def retry_after(error: errors.TrackdError) -> int | None:
 
 
 def trailers_of(error: errors.TrackdError) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata that carries the details, and the delay for gRPC's own retries (gRFC A6)."""
+    """The trailing metadata that carries the details, and the delay in two other forms.
+
+    One is for gRPC's own retries (gRFC A6), one is where the OpenTelemetry SDK for Python looks for it.
+    """
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
     retry_after_ms = retry_after(error)
     if retry_after_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(retry_after_ms)))
+        trailers.append(("google.rpc.retryinfo-bin", retry_info(retry_after_ms).SerializeToString()))
     return tuple(trailers)

@@ -40,6 +40,9 @@ from server.rpc.ingest import refuse_too_large
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 
+GROUPS_MAX = 10_000
+"""Resources and scopes of one export; empty ones take two bytes each, and the event loop looks at every one."""
+
 _REASONS_TOLD = 8
 """How many reasons the text of an answer names."""
 
@@ -134,6 +137,17 @@ def parse(raw: bytes, refuse_too_many: Callable[[int], None]) -> Export:
 
 
 def _count(request: Any) -> int:
+    """The records of a request. Raises Invalid if there are too many groups of them to look at each."""
+    if (
+        len(request.resource_logs) + sum(len(logs.scope_logs) for logs in request.resource_logs[:GROUPS_MAX])
+        > GROUPS_MAX
+    ):
+        raise Invalid(
+            "BATCH_TOO_LARGE",
+            f"more than {GROUPS_MAX:,} resources and scopes in one export",
+            hint="send smaller batches",
+            field="resource_logs",
+        )
     return sum(len(scope.log_records) for logs in request.resource_logs for scope in logs.scope_logs)
 
 
