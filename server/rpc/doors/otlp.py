@@ -138,10 +138,10 @@ def parse(raw: bytes, refuse_too_many: Callable[[int], None]) -> Export:
 
 def _count(request: Any) -> int:
     """The records of a request. Raises Invalid if there are too many groups of them to look at each."""
-    if (
-        len(request.resource_logs) + sum(len(logs.scope_logs) for logs in request.resource_logs[:GROUPS_MAX])
-        > GROUPS_MAX
-    ):
+    groups = len(request.resource_logs)
+    if groups <= GROUPS_MAX:
+        groups += sum(len(logs.scope_logs) for logs in request.resource_logs)
+    if groups > GROUPS_MAX:
         raise Invalid(
             "BATCH_TOO_LARGE",
             f"more than {GROUPS_MAX:,} resources and scopes in one export",
