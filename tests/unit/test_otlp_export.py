@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from server.errors import Invalid
 from server.ingest.answer import Answer
 from server.model import Durability, Item, Outcome
+from server.rpc import twins
 from server.rpc.doors import otlp
 from server.rpc.doors.otlp_records import Mapping
 from tests.support.otlp import export, logs, nested, raw_export, record
@@ -114,9 +115,11 @@ def test_nesting_that_protobuf_reads_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["order.placed", "CAFE"])
-def test_too_many_records_are_refused_before_they_are_looked_at(name: str) -> None:
+def test_too_many_records_are_refused_before_they_are_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where text is broken."""
     told: list[int] = []
+    looked_at: list[object] = []
+    monkeypatch.setattr(twins, "bad_text", lambda read, _original: looked_at.append(read))
 
     def refuse(records: int) -> None:
         told.append(records)
@@ -124,7 +127,7 @@ def test_too_many_records_are_refused_before_they_are_looked_at(name: str) -> No
 
     with pytest.raises(Invalid, match="too many"):
         otlp.parse(broken(export(logs(record(name), record()), logs(record())).SerializeToString()), refuse)
-    assert told == [3]
+    assert (told, looked_at) == ([3], [])
 
 
 # The answer

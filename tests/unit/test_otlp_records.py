@@ -224,7 +224,12 @@ def test_plain_logs_are_rejected_or_have_the_type_of_the_operator() -> None:
 
 def test_the_time_is_that_of_the_event_or_of_its_observation() -> None:
     """Milliseconds, cut off; without any the record is rejected."""
-    group = logs(made(), made(time_unix_nano=0, observed_time_unix_nano=NANOS + 10**9), made(time_unix_nano=0))
+    later = NANOS + 10**9
+    group = logs(
+        made(observed_time_unix_nano=later),
+        made(time_unix_nano=0, observed_time_unix_nano=later),
+        made(time_unix_nano=0),
+    )
     offered, faults = otlp_records.offered([group], REJECTING)
     assert list(offered.timestamps_ms)[:2] == [TIME_MS, TIME_MS + 1_000]
     assert {row: (fault.reason, fault.field) for row, fault in faults.items()} == {
