@@ -28,6 +28,10 @@ if _version_not_supported:
 class IngestServiceStub(object):
     """Takes events. An answer with durability DURABILITY_DURABLE means: these events are on disk and will be there after any
     crash. Resend whatever was not answered; events with an id of their own are stored once however often they are sent.
+
+    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (publish.proto) and the log
+    records of OpenTelemetry (opentelemetry.proto.collector.logs.v1.LogsService, told of in the README) have services of
+    their own, whose events go the same way.
     """
 
     def __init__(self, channel):
@@ -51,6 +55,10 @@ class IngestServiceStub(object):
 class IngestServiceServicer(object):
     """Takes events. An answer with durability DURABILITY_DURABLE means: these events are on disk and will be there after any
     crash. Resend whatever was not answered; events with an id of their own are stored once however often they are sent.
+
+    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (publish.proto) and the log
+    records of OpenTelemetry (opentelemetry.proto.collector.logs.v1.LogsService, told of in the README) have services of
+    their own, whose events go the same way.
     """
 
     def Append(self, request, context):
@@ -94,6 +102,10 @@ def add_IngestServiceServicer_to_server(servicer, server):
 class IngestService(object):
     """Takes events. An answer with durability DURABILITY_DURABLE means: these events are on disk and will be there after any
     crash. Resend whatever was not answered; events with an id of their own are stored once however often they are sent.
+
+    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (publish.proto) and the log
+    records of OpenTelemetry (opentelemetry.proto.collector.logs.v1.LogsService, told of in the README) have services of
+    their own, whose events go the same way.
     """
 
     @staticmethod
