@@ -28,13 +28,14 @@ def refusal(raw: bytes) -> str:
     return caught.value.reason
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=2_000), st.integers(0, 9))
 def test_what_was_packed_comes_out(content: bytes, level: int) -> None:
     """Whatever the level."""
     assert unpack(gzip.compress(content, level)) == content
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.binary().filter(lambda content: not content.startswith(MAGIC)))
 def test_what_is_not_gzip_is_left_alone(content: bytes) -> None:
     """Plain messages go through as they are."""
