@@ -153,7 +153,7 @@ class Doors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_plain_logs_type: str = ""
     """The type of log records that have no event name; "" rejects them."""
     cloud_events: bool = True
-    """Batches of CloudEvents: trackd.v1.CloudEventService."""
+    """Batches of CloudEvents: trackd.cloudevents.v1.CloudEventService."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

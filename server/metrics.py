@@ -86,7 +86,7 @@ METHODS: Mapping[tuple[str, str], str] = {
     ("trackd.v1.EventTypeService", "DescribeEventType"): "unary",
     ("trackd.v1.EventTypeService", "RegisterEventType"): "unary",
     ("trackd.v1.SubscribeService", "Subscribe"): "server_stream",
-    ("trackd.v1.CloudEventService", "Publish"): "unary",
+    ("trackd.cloudevents.v1.CloudEventService", "Publish"): "unary",
     ("opentelemetry.proto.collector.logs.v1.LogsService", "Export"): "unary",
 }
 """(service, method) -> type; a test compares it with protos/trackd/v1."""

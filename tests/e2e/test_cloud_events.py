@@ -15,9 +15,9 @@ from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from trackd.client import Client
+from trackd.cloudevents.v1 import publish_pb2_grpc
+from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from trackd.health import Health
-from trackd.v1 import publish_pb2_grpc
-from trackd.v1.cloudevents_pb2 import CloudEvent
 from trackd.v1.event_pb2 import StoredEvent
 from trackd.v1.ingest_pb2 import APPEND_OUTCOME_DUPLICATE, APPEND_OUTCOME_REJECTED, AppendResult
 from trackd.v1.query_pb2 import EventFilter
@@ -192,7 +192,7 @@ def test_reflection_and_health_know_the_doors(served: DaemonProcess, channel: gr
     """With all that a tool needs to call them: the files of other packages, too."""
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
-    services = ("trackd.v1.CloudEventService", "opentelemetry.proto.collector.logs.v1.LogsService")
+    services = ("trackd.cloudevents.v1.CloudEventService", "opentelemetry.proto.collector.logs.v1.LogsService")
     asked += [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in services]
     listed, *files = stub.ServerReflectionInfo(iter(asked), timeout=TIMEOUT_S)
     assert set(services) <= {service.name for service in listed.list_services_response.service}

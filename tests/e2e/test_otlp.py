@@ -236,7 +236,7 @@ def test_the_door_can_be_shut(tmp_path: Path) -> None:
         for channel in channels(daemon.target):
             assert refused(lambda: sender(channel)(export())).code is grpc.StatusCode.UNIMPLEMENTED  # noqa: B023  # at once
             health: Any = health_pb2_grpc.HealthStub(channel)
-            for name in (SERVICE, "trackd.v1.CloudEventService"):
+            for name in (SERVICE, "trackd.cloudevents.v1.CloudEventService"):
                 asked = refused(lambda: health.Check(health_pb2.HealthCheckRequest(service=name)))  # noqa: B023  # at once
                 assert asked.code is grpc.StatusCode.NOT_FOUND
 

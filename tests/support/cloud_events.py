@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from trackd.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
-from trackd.v1.publish_pb2 import PublishRequest
+from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent, CloudEventBatch
+from trackd.cloudevents.v1.publish_pb2 import PublishRequest
 
 Value = CloudEvent.CloudEventAttributeValue
-PUBLISH = "/trackd.v1.CloudEventService/Publish"
+PUBLISH = "/trackd.cloudevents.v1.CloudEventService/Publish"
 NOTHING: Mapping[str, Any] = {}
 
 

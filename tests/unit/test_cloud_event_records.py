@@ -14,7 +14,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from trackd.v1.cloudevents_pb2 import CloudEvent
+from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 from server.errors import Invalid
 from server.ingest.offered import Offered

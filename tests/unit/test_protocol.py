@@ -208,7 +208,7 @@ def test_every_plugin_writes_somewhere_and_its_language_has_what_it_needs() -> N
     """Five languages, and the options in every file of the contract that three of them ask for."""
     assert {plugin["out"] for plugin in plugins()} == {f"gen/{name}" for name in ("go", "java", "ts", "csharp", "rust")}
     assert all(re.fullmatch(r"buf\.build/[\w/-]+", plugin["remote"]) for plugin in plugins())
-    files = list((PROTOS / "trackd").rglob("*.proto"))
+    files = list((PROTOS / "trackd" / "v1").rglob("*.proto"))
     assert len(files) == 5
     for file in files:
         options = set(re.findall(r"^option (\w+) = \S", file.read_text("utf-8"), re.MULTILINE))
@@ -239,7 +239,7 @@ def test_buf_accepts_the_template_and_gives_each_plugin_the_contract(tmp_path: P
     assert BUF
     done = subprocess.run([BUF, "generate"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    contract = {str(file.relative_to(PROTOS)) for file in (PROTOS / "trackd").rglob("*.proto")}
+    contract = {str(file.relative_to(PROTOS)) for file in (PROTOS / "trackd" / "v1").rglob("*.proto")}
     written = [file for file in (tmp_path / "gen").rglob("*") if file.is_file()]
     assert len({file.parent for file in written}) == 5
     for file in written:

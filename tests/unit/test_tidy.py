@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GENERATED = "clients/python/trackd/v1/"
+GENERATED = ("clients/python/trackd/v1/", "clients/python/trackd/cloudevents/")
 DOCUMENTED = ("server/", "retention/", "clients/python/trackd/")
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trackd.v1.cloudevents_pb2 import CloudEvent
-from trackd.v1.publish_pb2 import PublishRequest
+from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from trackd.cloudevents.v1.publish_pb2 import PublishRequest
 
 from server.rpc import twins
 

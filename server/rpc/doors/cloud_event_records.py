@@ -1,4 +1,4 @@
-"""CloudEvents as events. What becomes of which attribute is told in protos/trackd/v1/publish.proto."""
+"""CloudEvents as events. What becomes of which attribute is told in protos/trackd/cloudevents/v1/publish.proto."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
-from trackd.v1.cloudevents_pb2 import CloudEvent
+from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 from server.content_id import TIME_MS_MAX, digest, uuid8
 from server.ingest import rules

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 from google.protobuf import message
-from trackd.v1 import publish_pb2
-from trackd.v1.cloudevents_pb2 import CloudEvent
+from trackd.cloudevents.v1 import publish_pb2
+from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 from server.config import Limits
 from server.errors import TrackdError
@@ -23,7 +23,7 @@ from server.rpc import calls, codec, twins
 from server.rpc.doors import cloud_event_records
 from server.rpc.ingest import refuse_too_large
 
-SERVICE = "trackd.v1.CloudEventService"
+SERVICE = "trackd.cloudevents.v1.CloudEventService"
 
 _lenient_request = twins.twin(publish_pb2.PublishRequest)
 

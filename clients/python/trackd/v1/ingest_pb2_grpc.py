@@ -29,7 +29,7 @@ class IngestServiceStub(object):
     """Takes events. An answer with durability DURABILITY_DURABLE means: these events are on disk and will be there after any
     crash. Resend whatever was not answered; events with an id of their own are stored once however often they are sent.
 
-    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (publish.proto) and the log
+    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (trackd.cloudevents.v1) and the log
     records of OpenTelemetry (opentelemetry.proto.collector.logs.v1.LogsService, told of in the README) have services of
     their own, whose events go the same way.
     """
@@ -56,7 +56,7 @@ class IngestServiceServicer(object):
     """Takes events. An answer with durability DURABILITY_DURABLE means: these events are on disk and will be there after any
     crash. Resend whatever was not answered; events with an id of their own are stored once however often they are sent.
 
-    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (publish.proto) and the log
+    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (trackd.cloudevents.v1) and the log
     records of OpenTelemetry (opentelemetry.proto.collector.logs.v1.LogsService, told of in the README) have services of
     their own, whose events go the same way.
     """
@@ -103,7 +103,7 @@ class IngestService(object):
     """Takes events. An answer with durability DURABILITY_DURABLE means: these events are on disk and will be there after any
     crash. Resend whatever was not answered; events with an id of their own are stored once however often they are sent.
 
-    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (publish.proto) and the log
+    Messages may be compressed with gzip; unpacked they may be as large as others. CloudEvents (trackd.cloudevents.v1) and the log
     records of OpenTelemetry (opentelemetry.proto.collector.logs.v1.LogsService, told of in the README) have services of
     their own, whose events go the same way.
     """

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from trackd.v1 import publish_pb2 as trackd_dot_v1_dot_publish__pb2
+from trackd.cloudevents.v1 import publish_pb2 as trackd_dot_cloudevents_dot_v1_dot_publish__pb2
 
 GRPC_GENERATED_VERSION = '1.74.0'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in trackd/v1/publish_pb2_grpc.py depends on'
+        + f' but the generated code in trackd/cloudevents/v1/publish_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -54,9 +54,9 @@ class CloudEventServiceStub(object):
             channel: A grpc.Channel.
         """
         self.Publish = channel.unary_unary(
-                '/trackd.v1.CloudEventService/Publish',
-                request_serializer=trackd_dot_v1_dot_publish__pb2.PublishRequest.SerializeToString,
-                response_deserializer=trackd_dot_v1_dot_publish__pb2.PublishResponse.FromString,
+                '/trackd.cloudevents.v1.CloudEventService/Publish',
+                request_serializer=trackd_dot_cloudevents_dot_v1_dot_publish__pb2.PublishRequest.SerializeToString,
+                response_deserializer=trackd_dot_cloudevents_dot_v1_dot_publish__pb2.PublishResponse.FromString,
                 _registered_method=True)
 
 
@@ -95,14 +95,14 @@ def add_CloudEventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Publish': grpc.unary_unary_rpc_method_handler(
                     servicer.Publish,
-                    request_deserializer=trackd_dot_v1_dot_publish__pb2.PublishRequest.FromString,
-                    response_serializer=trackd_dot_v1_dot_publish__pb2.PublishResponse.SerializeToString,
+                    request_deserializer=trackd_dot_cloudevents_dot_v1_dot_publish__pb2.PublishRequest.FromString,
+                    response_serializer=trackd_dot_cloudevents_dot_v1_dot_publish__pb2.PublishResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'trackd.v1.CloudEventService', rpc_method_handlers)
+            'trackd.cloudevents.v1.CloudEventService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('trackd.v1.CloudEventService', rpc_method_handlers)
+    server.add_registered_method_handlers('trackd.cloudevents.v1.CloudEventService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -142,9 +142,9 @@ class CloudEventService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/trackd.v1.CloudEventService/Publish',
-            trackd_dot_v1_dot_publish__pb2.PublishRequest.SerializeToString,
-            trackd_dot_v1_dot_publish__pb2.PublishResponse.FromString,
+            '/trackd.cloudevents.v1.CloudEventService/Publish',
+            trackd_dot_cloudevents_dot_v1_dot_publish__pb2.PublishRequest.SerializeToString,
+            trackd_dot_cloudevents_dot_v1_dot_publish__pb2.PublishResponse.FromString,
             options,
             channel_credentials,
             insecure,

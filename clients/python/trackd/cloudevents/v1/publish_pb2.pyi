@@ -1,4 +1,4 @@
-from trackd.v1 import cloudevents_pb2 as _cloudevents_pb2
+from trackd.cloudevents.v1 import cloudevents_pb2 as _cloudevents_pb2
 from trackd.v1 import ingest_pb2 as _ingest_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
