@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from trackd.v1 import event_type_pb2, ingest_pb2, publish_pb2, query_pb2, subscribe_pb2
+from trackd.cloudevents.v1 import publish_pb2
+from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
 
 from server.metrics import METHODS, REJECTION_REASONS, Gauges, PrometheusObserver, build_info
 from server.observe import (
