@@ -1,0 +1,37 @@
+"""Which reported numbers a retention action changes. Totals by type and month are never among them."""
+
+from __future__ import annotations
+
+from retention.policy import Claim, Profile, Treatment
+
+NUMBERS = {
+    "rows": "events are no longer listed; counts and distinct users stay at their frozen grains, all else is refused",
+    "distinct_users": "distinct users come from the frozen numbers, at their grains",
+    "by_user": "questions about one user do not find these events",
+    "by_session": "questions about a session do not find these events",
+    "by_source": "questions about a source do not find these events",
+    "by_tag": "questions about tags find only those that the profile keeps",
+    "by_metadata": "questions about metadata find only the keys that the profile keeps",
+    "by_row": "questions about a changed row do not find these events",
+    "by_time": "times are rounded: questions below that grain are refused",
+    "small_cells": "cells of fewer than k users are counted as (other)",
+    "archive": "the archive cannot be asked or restored any more",
+}
+"""Key -> what a person reads."""
+
+_BY_FIELD = (
+    ("user_id", "distinct_users"),
+    ("user_id", "by_user"),
+    ("session_id", "by_session"),
+    ("source", "by_source"),
+    ("tags", "by_tag"),
+    ("metadata", "by_metadata"),
+    ("change.row_id", "by_row"),
+    ("timestamp", "by_time"),
+)
+
+
+def changed_by_profile(profile: Profile) -> tuple[str, ...]:
+    """The keys of NUMBERS for rows that go through the profile."""
+    changed = [number for field, number in _BY_FIELD if profile.rule(field).treatment is not Treatment.KEEP]
+    return (*changed, "small_cells") if profile.claim is Claim.ANONYMOUS else tuple(changed)
