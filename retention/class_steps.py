@@ -138,7 +138,7 @@ class ClassMonth:
         due_ms = step.after.after(self.month.month)
         unfrozen = [one for one in self.stocks if one.event_type not in self.month.frozen]
         if unfrozen and not self.actions:  # all at once: what a later step changes is known by then as well
-            self._add(Kind.FREEZE, rule, due_ms, unfrozen, Held(), {})
+            self._add(Kind.FREEZE, "numbers are frozen before rows change", due_ms, unfrozen, Held(), {})
         self._add(kind, rule, due_ms, free, held, extra)
         return True
 
@@ -158,6 +158,7 @@ class ClassMonth:
             rows=sum(one.rows if whole else _free(one) for one in stocks),
             bytes=sum(one.bytes if whole else one.bytes * _free(one) // one.rows for one in stocks),
             held=held,
+            forms=() if whole else tuple(sorted({one.profile for one in stocks})),
         )
         self.actions.append(replace(action, **extra))  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ CLOCK = "clock"
 SHARE = "share_of_store"
 MONTHS = "months_per_run"
 GUARDS = (CLOCK, MONTHS, SHARE)
-"""Those that an operator can go on without."""
+"""Those that an operator can go on without. The clock stops all actions, the other two what cannot be undone."""
 IMPORT = "import"
 """Stops sealing while a history is imported. It ends with the import, and nobody can accept it away."""
 

@@ -42,10 +42,7 @@ class Period:
 
     def after(self, month: Month) -> int:
         """When this much time has passed since the month ended, in milliseconds since the epoch (UTC)."""
-        if self.days:
-            return month.end_ms + self.days * DAY_MS
-        year, zero_based = divmod(month.year * 12 + month.month + self.months, 12)
-        return Month(year, zero_based + 1).start_ms
+        return _after(self.months, self.days, *month)
 
     def never_longer_than(self, other: Period) -> bool:
         """Whether this ends before or with the other, from the end of whichever month both begin."""
@@ -84,14 +81,26 @@ def _counted(count: int, unit: str) -> str:
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
+@lru_cache(maxsize=65_536)  # planning asks for the same few ages of the same months, day after day
+def _after(months: int, days: int, year: int, month: int) -> int:
+    if days:
+        return Month(year, month).end_ms + days * DAY_MS
+    year, zero_based = divmod(year * 12 + month + months, 12)
+    return Month(year, zero_based + 1).start_ms
+
+
 @lru_cache(maxsize=256)
 def _extent_days(period: Period) -> tuple[int, int]:
     """The fewest and the most days that the period can have."""
     if period.days:
         return period.days, period.days
-    firsts = [
-        date(2000 + index // 12, index % 12 + 1, 1).toordinal()
-        for index in range(_GREGORIAN_CYCLE_MONTHS + period.months)
-    ]
+    firsts = _firsts_of_months()
     extents = [after - before for before, after in zip(firsts, firsts[period.months :], strict=False)]
     return min(extents), max(extents)
+
+
+@lru_cache(maxsize=1)
+def _firsts_of_months() -> list[int]:
+    """Days from year 1 to the first of each month, over a cycle of the calendar and the longest period."""
+    months = _GREGORIAN_CYCLE_MONTHS + YEARS_MAX * 12
+    return [date(2000 + index // 12, index % 12 + 1, 1).toordinal() for index in range(months)]

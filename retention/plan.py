@@ -76,6 +76,8 @@ class Action:
     bytes: int
     held: Held = NOTHING_HELD
     """What it would leave alone."""
+    forms: tuple[str, ...] = ()
+    """Which rows of these types: those that went through these profiles (digests; "" is none). Of a freeze: all."""
     profile: str = ""
     """Of an anonymize: the digest of the profile."""
     claim: str = ""
@@ -302,7 +304,7 @@ def _plain(one: Action | Withheld | Guard | Overdue | Held) -> dict[str, Any]:
 
 def _action(fields: Mapping[str, Any]) -> Action:
     held = Held(fields["held"]["rows"], _pairs(fields["held"]["by"]))
-    tuples = {name: tuple(fields[name]) for name in ("types", "numbers", "blocked")}
+    tuples = {name: tuple(fields[name]) for name in ("types", "forms", "numbers", "blocked")}
     read = {"kind": Kind(fields["kind"]), "month": Month.parse(fields["month"]), "held": held}
     return Action(**{**fields, **tuples, **read})
 

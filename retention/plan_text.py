@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retention.guards import moment
+from retention.guards import CLOCK, IMPORT, moment
 from retention.month import Month
 from retention.numbers import NUMBERS
 from retention.plan import DESTRUCTIVE, Action, Because, Kind, Plan, Withheld
@@ -131,9 +131,10 @@ def _withheld_lines(withheld: Iterable[Withheld]) -> Iterator[Line]:
 
 def _guard_texts(plan: Plan) -> Iterator[str]:
     for one in plan.guards:
-        end = "accepted" if one.accepted else "nothing is destroyed until an operator accepts it"
+        waiting = "nothing is done" if one.name == CLOCK else "nothing is destroyed"
+        end = "accepted" if one.accepted else f"{waiting} until an operator accepts it"
         yield f"{one.name}: {one.problem}; {end}"
-    if any("import" in one.blocked for one in plan.actions):
+    if any(IMPORT in one.blocked for one in plan.actions):
         yield "import: a history is being imported; its months are sealed when that is done"
 
 

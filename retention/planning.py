@@ -111,12 +111,15 @@ class _Month:
 
 
 def _stopped(actions: list[Action], stopping: tuple[str, ...], two_person: frozenset[str]) -> tuple[Action, ...]:
-    """The actions with the guards that stop them: what destroys, and what comes behind it in its class and month."""
+    """The actions with the guards that stop them: what destroys, and what comes behind it in its class and month.
+
+    A clock that is not believed stops everything: to seal a month a year too early is to refuse its events.
+    """
     result: list[Action] = []
     waiting: set[tuple[object, str]] = set()
     for action in actions:
         chain = (action.month, action.copy or action.class_name)
-        if stopping and (action.kind in DESTRUCTIVE or chain in waiting):
+        if stopping and (CLOCK in stopping or action.kind in DESTRUCTIVE or chain in waiting):
             waiting.add(chain)
             blocked = tuple(sorted({*action.blocked, *stopping}))
         else:

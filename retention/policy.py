@@ -57,6 +57,11 @@ class FieldRule:
     grain_ms: int = 0
     keys: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        if self.treatment is Treatment.ALLOW:
+            return f"only {', '.join(self.keys) or 'nothing'}"
+        return f"round to {self.grain_ms // 60_000} min" if self.treatment is Treatment.ROUND else self.treatment
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -160,7 +165,7 @@ class EventClass:
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """What one run may do without being asked. Beyond it destructive steps wait until an operator accepts."""
+    """What one run may do without being asked. Beyond it a run waits until an operator accepts."""
 
     share_of_store_max: float
     """Of the live rows, 0 to 1."""
@@ -206,10 +211,15 @@ class Policy:
 
     def class_of(self, event_type: str) -> EventClass | None:
         """The one class of a type; None if no class has it."""
-        for one in self.classes:
-            if one.matches(event_type):
-                return one
-        return next((one for one in self.classes if one.takes_the_rest), None)
+        if event_type not in self._found:
+            rest = next((one for one in self.classes if one.takes_the_rest), None)
+            self._found[event_type] = next((one for one in self.classes if one.matches(event_type)), rest)
+        return self._found[event_type]
+
+    @cached_property
+    def _found(self) -> dict[str, EventClass | None]:
+        """What was looked up before: planning asks for the same types month after month."""
+        return {}
 
     def without_class(self, event_types: Iterable[str]) -> tuple[str, ...]:
         """Those of the types that no class has, by name."""

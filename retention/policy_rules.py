@@ -45,20 +45,18 @@ def faults(values: Values, unread: Collection[Path]) -> Iterator[Fault]:
             yield from of_class(one, path, values)
 
 
-def type_problems(policy: Policy, known: Iterable[str], *, open_registry: bool) -> list[str]:
-    """What is wrong between the policy and the types there are: sentences, empty if nothing is.
+def type_problems(policy: Policy, known: Iterable[str], *, open_registry: bool) -> list[Fault]:
+    """What is wrong between the policy and the types there are; empty if nothing is.
 
     With an open registry any type may come, so that there must be a class of all others.
     """
     problems = [
-        f'the type "{name}" has no class; add it to the types of one, or add a class with types = ["*"]'
+        Fault((), f'the type "{name}" has no class', 'add it to the types of one, or add a class with types = ["*"]')
         for name in policy.without_class(known)
     ]
     if open_registry and not any(one.takes_the_rest for one in policy.classes):
-        problems.append(
-            'the registry is open and no class has types = ["*"]: events of new types would have no policy; '
-            "add such a class, or close the registry (--closed-registry of lint and of serve)"
-        )
+        problem = 'no class has types = ["*"], and events of new types would have no policy'
+        problems.append(Fault((), problem, "add such a class, or close the registry (--closed-registry)"))
     return problems
 
 
