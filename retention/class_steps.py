@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from retention.facts import RAW, CopyKind, Held, MonthFacts, Stock
+from retention.facts import RAW, Copy, Held, MonthFacts, Stock
 from retention.numbers import changed_by_profile
 from retention.plan import Action, Because, Kind, Withheld
 from retention.policy import Anonymize, Archive, Claim, Drop, EventClass, Step, verb
@@ -19,6 +19,8 @@ class ClassMonth:
     month: MonthFacts
     stocks: list[Stock]
     now_ms: int
+    archives: list[tuple[Copy, float]]
+    """copies.standing_archives of the month."""
     backups: bool
     """Whether there are any: they hold what is taken away now."""
     actions: list[Action] = field(default_factory=list)
@@ -28,7 +30,10 @@ class ClassMonth:
 
     def walk(self) -> None:
         """Fills `actions` and `withheld` with all that is due, in order."""
-        self.archived_completely = _complete_archives(self.one, self.month)
+        if self.one.keep_at_least:
+            least_ms = self.one.keep_at_least.after(self.month.month)
+            kept = [copy for copy, until_ms in self.archives if copy.complete and until_ms >= least_ms]
+            self.archived_completely = {name for copy in kept for name in copy.types}
         for index, step in self._needed():
             match step:
                 case Anonymize():
@@ -63,12 +68,7 @@ class ClassMonth:
 
     def _unarchived(self, index: int, step: Archive) -> list[Stock]:
         """What the archive has to get: of held originals no copy goes where rows were to go anonymized only."""
-        there = {
-            name
-            for copy in self.month.copies
-            if copy.kind is CopyKind.ARCHIVE and copy.target == step.target.name and copy.verified
-            for name in copy.types
-        }
+        there = {name for copy, _ in self.archives if copy.target == step.target.name for name in copy.types}
         after_profile = any(isinstance(other, Anonymize) for other in self.one.steps[:index])
         wanted = [one for one in self.stocks if one.event_type not in there]
         return [one for one in wanted if not (after_profile and one.profile == RAW and one.rows == one.held.rows)]
@@ -188,20 +188,3 @@ def _through(name: str, raw: Sequence[Stock], profile: str) -> Stock | None:
         return None
     size = sum(one.bytes * _free(one) // one.rows for one in own)
     return Stock(name, sum(map(_free, own)), size, profile)
-
-
-def _complete_archives(one: EventClass, month: MonthFacts) -> set[str]:
-    """Types whose complete rows lie in a verified archive that is there until keep_at_least."""
-    least = one.keep_at_least
-    keeps = {step.target.name: step.keep for step in one.steps if isinstance(step, Archive)}
-    return {
-        name
-        for copy in month.copies
-        if copy.kind is CopyKind.ARCHIVE
-        and copy.verified
-        and copy.complete
-        and least
-        # Without a step of its own an archive is kept until keep_at_most.
-        and least.never_longer_than(keeps.get(copy.target, one.keep_at_most))
-        for name in copy.types
-    }

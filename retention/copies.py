@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from retention.facts import RAW, Copy, CopyKind, MonthFacts, Stock
@@ -16,7 +17,7 @@ def copy_actions(
     actions: list[Action] = []
     withheld: list[Withheld] = []
     for copy in sorted(month.copies, key=lambda one: one.name):
-        due = _due(policy, month, copy, left)
+        due = _due(policy, month, copy, left, now_ms)
         if due is None or due[0] > now_ms:
             continue
         kind = Kind.DESTROY_ARCHIVE if copy.kind is CopyKind.ARCHIVE else Kind.EXPIRE
@@ -47,26 +48,45 @@ def copy_actions(
     return actions, withheld
 
 
-def _due(policy: Policy, month: MonthFacts, copy: Copy, left: Sequence[Stock]) -> tuple[int, str] | None:
+def standing_archives(policy: Policy, month: MonthFacts, now_ms: int) -> list[tuple[Copy, float]]:
+    """The archives that rows may rely on: read back, whole, not about to go. Each with the time it stays until."""
+    found = []
+    for copy in month.copies:
+        if copy.kind is CopyKind.ARCHIVE and copy.verified and copy.whole:
+            rule = _asked_for(policy, month, copy)
+            until_ms = rule[0] if rule else math.inf
+            if until_ms > now_ms:
+                found.append((copy, until_ms))
+    return found
+
+
+def _due(policy: Policy, month: MonthFacts, copy: Copy, left: Sequence[Stock], now_ms: int) -> tuple[int, str] | None:
     """When the copy goes and by which rule; None if the policy does not say so for all that is in it."""
+    due = _asked_for(policy, month, copy)
+    if due is None or copy.until_ms is not None or not copy.complete:
+        return due
+    # While it may be the only complete copy, it stays for as long as the longest-lived of its classes asks.
+    others = [one for one in standing_archives(policy, month, now_ms) if one[0].complete and one[0].name != copy.name]
+    live = {one.event_type for one in left if one.profile == RAW}
+    for name in copy.types:
+        one = policy.class_of(name)
+        if one and one.keep_at_least and name not in live:
+            least_ms = one.keep_at_least.after(month.month)
+            elsewhere = any(name in other.types and until_ms >= least_ms for other, until_ms in others)
+            if least_ms > due[0] and not elsewhere:
+                due = least_ms, f'class "{one.name}": keep_at_least = "{one.keep_at_least}"'
+    return due
+
+
+def _asked_for(policy: Policy, month: MonthFacts, copy: Copy) -> tuple[int, str] | None:
+    """When the first of the classes in the copy asks for its end; None if none does, or a type has no class."""
     if copy.until_ms is not None:
         return copy.until_ms, f"{copy.kind} until its date"
     classes = [policy.class_of(name) for name in copy.types]
-    known = [one for one in classes if one]
-    if len(known) < len(classes):
+    dates = [_due_by(one, month, copy) for one in classes if one]
+    if len(dates) < len(classes):
         return None
-    dates = [found for one in known if (found := _due_by(one, month, copy))]
-    if not dates:
-        return None
-    due_ms, rule = min(dates)
-    # While it may be the only complete copy, it stays for as long as the longest-lived of its classes asks.
-    live = {one.event_type for one in left if one.profile == RAW}
-    for name, one in zip(copy.types, known, strict=True):
-        if copy.complete and one.keep_at_least and name not in live:
-            least_ms = one.keep_at_least.after(month.month)
-            if least_ms > due_ms:
-                due_ms, rule = least_ms, f'class "{one.name}": keep_at_least = "{one.keep_at_least}"'
-    return due_ms, rule
+    return min((found for found in dates if found), default=None)
 
 
 def _due_by(one: EventClass, month: MonthFacts, copy: Copy) -> tuple[int, str] | None:

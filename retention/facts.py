@@ -87,6 +87,8 @@ class Copy:
     """Made of rows that had gone through no profile: with all their fields."""
     anonymous: bool = False
     """Made of rows whose label was "anonymous"."""
+    whole: bool = True
+    """Has all that it was made with. One that was cut down to held rows is no archive any more."""
     verified: bool = False
     """Was read back and compared. An archive that was not does not count as one, but is a copy."""
     until_ms: int | None = None

@@ -9,6 +9,7 @@ from enum import StrEnum
 from retention.guards import CLOCK, IMPORT, moment
 from retention.month import Month
 from retention.numbers import NUMBERS
+from retention.period import DAY_MS
 from retention.plan import DESTRUCTIVE, Action, Because, Kind, Plan, Withheld
 
 _SIGNS = {Kind.DROP: "-", Kind.DESTROY_ARCHIVE: "-", Kind.EXPIRE: "-", Kind.ANONYMIZE: "~"}
@@ -67,7 +68,7 @@ def summary(plan: Plan) -> str:
         if ones:
             months = len({one.month for one in ones})
             size = "" if kind is Kind.FREEZE else f" ({_events(sum(one.rows for one in ones))})"
-            parts.append(f"{months:,} months to {kind.replace('_', ' ')}{size}")
+            parts.append(f"{_counted(months, 'month')} to {kind.replace('_', ' ')}{size}")
     blocked = sum(bool(one.blocked) for one in plan.actions)
     stopped = f" {blocked:,} of {len(plan.actions):,} actions are stopped." if blocked else ""
     return f"{', '.join(parts)}.{stopped}"
@@ -94,7 +95,7 @@ def _entry(group: list[Action], now_ms: int) -> Iterator[Line]:
     yield Line(f"{sign} {what}{name}: {_months(one.month for one in group)}, {size}{stopped}", style)
     dues = sorted(one.due_ms for one in group)
     since = f"due {_day(dues[0])}" if len(set(dues)) == 1 else f"due {_day(dues[0])} to {_day(dues[-1])}"
-    yield Line(f"    because of {first.rule}; {since}, the oldest month is {_age(group, now_ms)} old")
+    yield Line(f"    {first.rule}; {since}, the oldest month is {_age(group, now_ms)} old")
     if first.claim:
         yield Line(f'    afterwards "{first.claim}"')
     if first.target:
@@ -142,7 +143,7 @@ def _overdue_texts(plan: Plan) -> Iterator[str]:
     for one in plan.overdue:
         if one.class_name:
             where = ", ".join(one.where)
-            yield f"{one.class_name}: {_events(one.rows)}, {one.months:,} months ({where}), since {_day(one.since_ms)}"
+            yield f"{one.class_name}: {_events(one.rows)}, {_counted(one.months, 'month')} ({where}), since {_day(one.since_ms)}"
         else:
             yield f"the oldest backup is older than backups.max_age, since {_day(one.since_ms)}"
 
@@ -168,8 +169,8 @@ def _age(group: list[Action], now_ms: int) -> str:
     months = (now.year - oldest.year) * 12 + now.month - oldest.month - 1
     if months >= 24:
         years, rest = divmod(months, 12)
-        return f"{years} years" + (f" {rest} months" if rest else "")
-    return f"{months} months" if months >= 2 else f"{(now_ms - oldest.end_ms) // 86_400_000} days"
+        return f"{years} years" + (f" {_counted(rest, 'month')}" if rest else "")
+    return f"{months} months" if months >= 2 else _counted((now_ms - oldest.end_ms) // DAY_MS, "day")
 
 
 def _day(time_ms: int) -> str:
@@ -177,7 +178,11 @@ def _day(time_ms: int) -> str:
 
 
 def _events(rows: int) -> str:
-    return "1 event" if rows == 1 else f"{rows:,} events"
+    return _counted(rows, "event")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _bytes(size: int) -> str:

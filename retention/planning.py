@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from retention.class_steps import ClassMonth
-from retention.copies import copy_actions
+from retention.copies import copy_actions, standing_archives
 from retention.facts import Facts, MonthFacts, Stock
 from retention.guards import CLOCK, GUARDS, IMPORT, tripped
 from retention.overdue import overdue
@@ -64,13 +64,14 @@ class _Month:
         sealing = not self.month.sealed and bool(self.month.stocks) and seal_due_ms <= self.now_ms
         if sealing:
             self.actions.append(self._seal(seal_due_ms))
+        archives = standing_archives(self.policy, self.month, self.now_ms)
+        backups = self.facts.oldest_backup_ms is not None
         left: list[Stock] = []
         for one, stocks in self._by_class():
             if not (one and (self.month.sealed or sealing)):
                 left += stocks
                 continue
-            backups = self.facts.oldest_backup_ms is not None
-            walked = ClassMonth(one, self.month, list(stocks), self.now_ms, backups=backups)
+            walked = ClassMonth(one, self.month, list(stocks), self.now_ms, archives=archives, backups=backups)
             walked.walk()
             self.actions += walked.actions
             self.withheld += walked.withheld

@@ -65,6 +65,15 @@ def stores(draw: st.DrawFn) -> Store:
         if kept.sealed and draw(st.integers(0, 3)) == 0:
             until_ms = draw(st.sampled_from((None, Month(2022, 1).start_ms)))
             kept.copies.append(KeptCopy(CopyKind.RESTORED, "restored-1", Counter(kept.cells), 0, until_ms=until_ms))
+        for number in range(draw(st.integers(0, 2)) if kept.sealed else 0):
+            target = draw(st.sampled_from(("local", "far")))
+            some = draw(st.sets(st.sampled_from(sorted(kept.cells)), min_size=1))
+            cells = Counter({key: rows for key, rows in kept.cells.items() if key in some})
+            # What has only some of the rows of a type was cut down.
+            whole = draw(st.booleans()) and cells == kept.cells
+            verified = draw(st.booleans())
+            name = f"archived-{number}"
+            kept.copies.append(KeptCopy(CopyKind.ARCHIVE, name, cells, 0, target, verified=verified, whole=whole))
     store.holds = draw(holds())
     store.backups = draw(st.lists(st.integers(Month(2020, 1).start_ms, Month(2021, 1).start_ms), max_size=1))
     return store
@@ -80,6 +89,10 @@ def test_after_a_plan_was_applied_nothing_is_left_to_do(document: dict[str, Any]
     policy = read(document)
     first = plan(policy, store.facts(policy), now_ms, GUARDS)
     assert store.apply(first) == list(first.actions)
+    again = plan(policy, store.facts(policy), now_ms, GUARDS)
+    # An archive that another class asks to end earlier goes once its rows have another one that was read back.
+    assert {one.kind for one in again.actions} <= {Kind.DESTROY_ARCHIVE}
+    store.apply(again)
     again = plan(policy, store.facts(policy), now_ms, GUARDS)
     assert again.actions == ()
     event(f"actions: {min(len(first.actions), 5)}, withheld: {bool(again.withheld)}")

@@ -78,7 +78,10 @@ def policy(*classes: dict[str, Any], **sections: Any) -> Policy:
     return read(document(*classes, **sections))
 
 
-LOOSE = {"guards": {"share_of_store_max": 1.0, "months_per_run_max": 1_000}, "clock": {"max_gap": "5000 days"}}
+LOOSE: dict[str, dict[str, Any]] = {
+    "guards": {"share_of_store_max": 1.0, "months_per_run_max": 1_000},
+    "clock": {"max_gap": "5000 days"},
+}
 """Guards that stop nothing."""
 TYPES = ("change_landed", "pr_merged", "review_submitted", "sign_off")
 

@@ -30,6 +30,7 @@ class KeptCopy:
     target: str = ""
     verified: bool = True
     until_ms: int | None = None
+    whole: bool = True
 
 
 @dataclass
@@ -153,6 +154,7 @@ class Store:
             created_ms=copy.created_ms,
             target=copy.target,
             complete=all(form == RAW for _, _, form in copy.cells),
+            whole=copy.whole,
             verified=copy.verified,
             until_ms=copy.until_ms,
             held=self._held(kept.month, copy.cells),
@@ -218,6 +220,7 @@ class Store:
                 assert action.ends_month is not bool(kept.cells)
             case Kind.DESTROY_ARCHIVE | Kind.EXPIRE:
                 (copy,) = (one for one in kept.copies if one.name == action.copy)
+                copy.whole = False
                 copy.cells = copy.cells - self._free(kept.month, copy.cells, action.types, None)
                 kept.copies = [one for one in kept.copies if one.cells]
 
