@@ -109,7 +109,9 @@ def _entry(group: list[Action], now_ms: int) -> Iterator[Line]:
     whole = sum(one.ends_month for one in group)
     if whole:
         yield Line(
-            f"    with it {whole:,} months are gone as a whole" if whole > 1 else "    with it the month is gone"
+            f"    with it {whole:,} months are gone as a whole"
+            if whole > 1
+            else "    with it the month is gone as a whole"
         )
 
 
@@ -143,7 +145,8 @@ def _overdue_texts(plan: Plan) -> Iterator[str]:
     for one in plan.overdue:
         if one.class_name:
             where = ", ".join(one.where)
-            yield f"{one.class_name}: {_events(one.rows)}, {_counted(one.months, 'month')} ({where}), since {_day(one.since_ms)}"
+            size = f"{_events(one.rows)}, {_counted(one.months, 'month')}"
+            yield f"{one.class_name}: {size} ({where}), since {_day(one.since_ms)}"
         else:
             yield f"the oldest backup is older than backups.max_age, since {_day(one.since_ms)}"
 

@@ -95,7 +95,8 @@ def _measures(policy: Policy) -> Iterator[str]:
 def markdown(policy: Policy) -> str:
     """The record as a document."""
     told = record(policy)
-    return "\n".join((*_head(told), *(line for one in told["activities"] for line in _section(one))))
+    lines = (*_head(told), *(line for one in told["activities"] for line in _section(one)))
+    return "\n".join(lines).rstrip()
 
 
 def _head(told: dict[str, Any]) -> Iterator[str]:

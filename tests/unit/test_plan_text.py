@@ -101,7 +101,7 @@ Without a class:
   news: nothing ever happens to them
 
 4 months to freeze, 4 months to anonymize (4,000 events), 1 month to archive (30 events), \
-1 month to drop (20 events), 1 month to destroy archive (5 events). 3 of 8 actions are stopped."""
+1 month to drop (20 events), 1 month to destroy archive (5 events). 6 of 12 actions are stopped."""
 
 
 def test_every_month_can_have_its_own_entry() -> None:
