@@ -108,11 +108,8 @@ def _entry(group: list[Action], now_ms: int) -> Iterator[Line]:
         yield Line("    needs a second person")
     whole = sum(one.ends_month for one in group)
     if whole:
-        yield Line(
-            f"    with it {whole:,} months are gone as a whole"
-            if whole > 1
-            else "    with it the month is gone as a whole"
-        )
+        months = "the month is" if whole == 1 else f"{whole:,} months are"
+        yield Line(f"    with it {months} gone as a whole")
 
 
 def _section(title: str, lines: Iterable[Line]) -> list[Line]:

@@ -187,3 +187,14 @@ def test_rows_stay_until_keep_at_least_where_no_complete_archive_is() -> None:
     assert [(one.kind, one.because, one.rows) for one in found.withheld] == [(Kind.DROP, "keep_at_least", 100)]
     assert exit_code(found) is ExitCode.NOTHING
     assert kinds(planned(rules, partial, "2026-07-01")) == ["drop", "destroy_archive"]
+
+
+def test_an_archive_that_ends_too_early_is_no_reason_to_drop() -> None:
+    """The one that stays long enough has anonymized rows only, and the complete one goes before keep_at_least."""
+    rules = made(
+        archive("1 month", "1 year"), archive("1 month", "3 years", "far"), drop("2 months"), keep_at_least="2 years"
+    )
+    copies = (archived(), archived("a2", target="far", complete=False))
+    assert planned(rules, month(stock(), copies=copies, frozen=frozenset({"review"})), "2024-10-01").actions == ()
+    both = (archived(), archived("a2", target="far"))
+    assert kinds(planned(rules, month(stock(), copies=both, frozen=frozenset({"review"})), "2024-10-01")) == ["drop"]
