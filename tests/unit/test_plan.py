@@ -198,3 +198,22 @@ def test_an_archive_that_ends_too_early_is_no_reason_to_drop() -> None:
     assert planned(rules, month(stock(), copies=copies, frozen=frozenset({"review"})), "2024-10-01").actions == ()
     both = (archived(), archived("a2", target="far"))
     assert kinds(planned(rules, month(stock(), copies=both, frozen=frozenset({"review"})), "2024-10-01")) == ["drop"]
+
+
+def test_an_archive_that_another_class_ends_is_replaced_before_it_is_relied_on() -> None:
+    """One file of two classes, as an earlier policy made it: it ends for the one that asks first."""
+    rules = policy(
+        event_class("a", ["x"], "3 years", archive("1 month", "2 years"), drop("1 year"), keep_at_least="2 years"),
+        event_class("b", ["y"], "3 months", drop("2 months")),
+        **LOOSE,
+    )
+    shared, own = archived(types=("x", "y")), archived("a2", types=("x",))
+    frozen = frozenset("xy")
+    live = month(stock(event_type="x"), copies=(shared,), frozen=frozen)
+    assert kinds(planned(rules, live, "2024-09-30")) == []
+    assert kinds(planned(rules, live, "2024-10-01")) == ["archive", "destroy_archive"]
+    only = planned(rules, month(copies=(shared,), frozen=frozen), "2025-08-01")
+    assert only.actions == ()
+    assert [one.class_name for one in only.overdue] == ["b"]
+    both = planned(rules, month(copies=(shared, own), frozen=frozen), "2025-08-01")
+    assert [one.copy for one in both.actions] == ["a1"]
