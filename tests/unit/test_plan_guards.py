@@ -36,6 +36,8 @@ def test_overdue_counts_every_copy() -> None:
     (found,) = planned(rules, facts, "2024-09-01").overdue
     assert (found.class_name, found.since_ms, found.months, found.rows) == ("a", ms("2024-02-01"), 4, 23)
     assert found.where == ("archive", "backup", "live", "restored")
+    newer = planned(rules, replace(facts, oldest_backup_ms=ms("2024-08-20")), "2024-09-01").overdue
+    assert [(one.months, one.where) for one in newer] == [(3, ("archive", "live", "restored"))]
     old = planned(rules, replace(facts, oldest_backup_ms=ms("2024-07-01")), "2024-09-01").overdue
     assert [(one.class_name, one.where) for one in old] == [("", ("backup",)), ("a", found.where)]
 

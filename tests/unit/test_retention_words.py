@@ -104,7 +104,16 @@ def test_what_is_no_span_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["17 3 * * *", "*/15 * * * *", "0 0 1,15 * 1-5", "0 0 29 2 *", "0 4 * jan-mar mon", "5/20 * * * 7", " 0  0 * * *"],
+    [
+        "17 3 * * *",
+        "*/15 * * * *",
+        "0 0 1,15 * 1-5",
+        "0 0 29 2 *",
+        "0 0 1,30 2 *",
+        "0 4 * jan-mar mon",
+        "5/20 * * * 7",
+        " 0  0 * * *",
+    ],
 )
 def test_cron_expressions_are_taken(text: str) -> None:
     """Lists, ranges, steps and names; with single spaces afterwards."""
