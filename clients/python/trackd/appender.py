@@ -12,17 +12,13 @@ from trackd.channel import default_target
 from trackd.delivery import METHOD, Delivery
 from trackd.errors import Invalid
 from trackd.events import new_id
-from trackd.framing import BATCH_OVERHEAD_BYTES, Batch, encode, join, open_frame
+from trackd.framing import BATCH_OVERHEAD_BYTES, EVENT_BYTES_MAX, MIB, Batch, encode, join, open_frame
 from trackd.outcomes import BatchResult, Totals
 from trackd.requests import DurabilityName
 from trackd.v1.event_pb2 import Event
 from trackd.window import Window
 
-__all__ = ["EVENT_BYTES_MAX", "METHOD", "MIB", "Appender"]
-
-MIB = 1024 * 1024
-EVENT_BYTES_MAX = 7 * MIB
-"""The transport takes messages of 8 MiB; a larger one would end the stream instead of being refused."""
+__all__ = ["METHOD", "Appender"]
 
 
 class Appender:

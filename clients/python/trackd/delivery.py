@@ -137,12 +137,14 @@ class Delivery:
             channel.close()
 
     def _start(self) -> None:
-        self._channel = open_channel(self.target)
+        if self._channel is None:
+            self._channel = open_channel(self.target)
         self._call = self._channel.stream_stream(
             METHOD, request_serializer=bytes, response_deserializer=AppendStreamResponse.FromString
         )
-        self._supervisor = threading.Thread(target=self._supervise, name="trackd-delivery", daemon=True)
-        self._supervisor.start()
+        supervisor = threading.Thread(target=self._supervise, name="trackd-delivery", daemon=True)
+        supervisor.start()
+        self._supervisor = supervisor
 
     def _raise_failure(self) -> None:
         if self.failure is not None:

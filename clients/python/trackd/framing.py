@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from trackd.v1.event_pb2 import Event
 from trackd.v1.ingest_pb2 import AppendBatch, AppendStreamOpen, AppendStreamRequest
 
+MIB = 1024 * 1024
+EVENT_BYTES_MAX = 7 * MIB
+"""The transport takes messages of 8 MiB; a larger one would end the stream instead of being refused."""
 BATCH_OVERHEAD_BYTES = 32
 """Of the batch and of the message around it: batch_id, atomic, tags and lengths."""
 
@@ -21,13 +24,15 @@ class Batch:
     """Some events that are answered together. `first` is the place of its first event among all that were sent.
 
     `frame` is the encoded AppendStreamRequest. `defects` counts how often the daemon failed (INTERNAL) over it.
-    `origin` is for whoever made it; the parts of a batch that is cut up keep it.
+    `payload_bytes` is the size of its events alone: the same sum, however they are batched. `origin` is for whoever
+    made it; the parts of a batch that is cut up keep it.
     """
 
     id: int
     first: int
     events: int
     frame: bytes
+    payload_bytes: int
     defects: int = 0
     origin: object = None
 
@@ -72,8 +77,15 @@ def join(first: int, elements: Sequence[bytes], *, origin: object = None, defect
     """
     head = AppendBatch(batch_id=first + 1).SerializeToString()
     body = b"".join((head, *elements))
-    frame = _BATCH + _varint(len(body)) + body
-    return Batch(id=first + 1, first=first, events=len(elements), frame=frame, defects=defects, origin=origin)
+    return Batch(
+        id=first + 1,
+        first=first,
+        events=len(elements),
+        frame=_BATCH + _varint(len(body)) + body,
+        payload_bytes=len(body) - len(head),
+        defects=defects,
+        origin=origin,
+    )
 
 
 def make_batch(first: int, events: Iterable[Event]) -> Batch:
