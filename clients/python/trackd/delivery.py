@@ -40,7 +40,7 @@ class Delivery:
     """Sends batches over AppendStream, and again what was not answered, until each has its final answer.
 
     A broken stream, a killed daemon, a refusal "for now": all are waited out with backoff, up to `give_up_after_s`
-    seconds in which no batch gets its final answer; None: for ever, also where the daemon refuses the stream as such.
+    seconds in which no batch gets its final answer; None: for ever, whatever happens.
 
     `on_final(batch, result)` is called for each final answer, in order of answers, and `on_trouble(error)` for whatever
     is waited out; both on threads of the Delivery, which they must not call. What they raise ends it: see `failure`.
@@ -99,7 +99,10 @@ class Delivery:
             self._window.add(batch)
             self._patience.watch(time.monotonic(), waiting=True)
             if self._supervisor is None and not self._closing:
-                self._start()
+                try:
+                    self._start()
+                except RuntimeError as error:  # no thread can be started, now or (at the interpreter's end) ever
+                    self._survive(error)
             self.changed.notify_all()
 
     def withdraw(self, which: Callable[[Batch], bool]) -> list[Batch]:
@@ -155,7 +158,10 @@ class Delivery:
     def _supervise(self) -> None:
         try:
             while self._wait_for_work():
-                self._run_stream()
+                try:
+                    self._run_stream()
+                except Exception as defect:  # noqa: BLE001 - see _survive
+                    self._survive(defect)
                 self._wait_out()
         except BaseException as error:  # noqa: BLE001 - whatever it is, who handed the batches over must learn of it
             self._fail(error)
@@ -224,6 +230,14 @@ class Delivery:
         count = self._unacknowledged()
         raise GaveUp(f"{count:,} events were not acknowledged: {why}", unacknowledged=count, cause=self._last_error)
 
+    def _survive(self, defect: Exception) -> None:
+        """What should not happen ends a Delivery that may give up; the other kind takes it for a broken stream."""
+        if self._give_up_after_s is not None:
+            raise defect
+        with self.changed:
+            self._window.lost()
+            self._troubled(Internal(repr(defect), code="INTERNAL", reason="SENDER_FAILED"))
+
     def _fail(self, error: BaseException) -> None:
         with self.changed:
             if self.failure is None:
@@ -265,7 +279,9 @@ class Delivery:
         except ProtocolViolation as violation:
             error = Internal(str(violation), code="INTERNAL", reason="PROTOCOL_VIOLATION")
         except BaseException as defect:  # noqa: BLE001 - on_final may raise anything
-            self._fail(defect)
+            if self._give_up_after_s is not None:
+                self._fail(defect)
+            error = Internal(repr(defect), code="INTERNAL", reason="SENDER_FAILED")
         finally:
             with self.changed:
                 # When we ended the stream ourselves, the reason for it says more than CANCELLED.
