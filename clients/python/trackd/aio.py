@@ -245,7 +245,7 @@ class Subscription(AsyncIterator[StoredEvent]):
             self._call.cancel()
 
     async def _advance(self) -> None:
-        """Takes the next frame, or waits until another stream may be opened; closes itself at the end of all streams."""
+        """Takes the next frame, or waits until another stream may be opened; closes itself at the end of it all."""
         try:
             if self._call is None:
                 self._call = self._method(self._following.request())

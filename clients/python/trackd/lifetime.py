@@ -37,7 +37,7 @@ def watch_over(one: Lasting) -> None:
 def threads_can_start() -> bool:
     """Whether a thread can be started. While the interpreter shuts down it cannot, from Python 3.12 on."""
     try:
-        probe = threading.Thread(target=int)
+        probe = threading.Thread(target=int, name="trackd-probe")
         probe.start()
     except RuntimeError:
         return False
