@@ -72,9 +72,10 @@ class Pipeline:
         return getattr(self._local, "inside", False)
 
     def warn(self, trouble: str) -> None:
-        """Something is wrong that is not over: `stats` and the log shall say so."""
+        """The daemon cannot be reached, and that will not change: `stats` and the log shall say so."""
         _log.warning("%s", trouble)
         self._note(trouble)
+        self._away = True
 
     def stats(self) -> Stats:
         """Everything counted, at about one moment."""
