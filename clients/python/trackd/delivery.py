@@ -60,7 +60,9 @@ class Delivery:
         give_up_after_s: float | None,
         answer_timeout_s: float,
         backoff: Backoff,
+        dormant: bool = False,
     ) -> None:
+        """`dormant`: nothing is ever sent, and gRPC is not touched."""
         self.target = target
         self.failure: BaseException | None = None
         """Why it has ended before its time; nothing is sent any more."""
@@ -75,6 +77,7 @@ class Delivery:
         self._answer_timeout_s = answer_timeout_s
         self._backoff = backoff
         self._patience = Patience(give_up_after_s)
+        self._dormant = dormant
         self._closing = False
         self._closing_since_s = 0.0
         self._paused_until_s = 0.0
@@ -98,7 +101,7 @@ class Delivery:
         with self.changed:
             self._window.add(batch)
             self._patience.watch(time.monotonic(), waiting=True)
-            if self._supervisor is None and not self._closing:
+            if self._supervisor is None and not self._closing and not self._dormant:
                 try:
                     self._start()
                 except RuntimeError as error:  # no thread can be started, now or (at the interpreter's end) ever

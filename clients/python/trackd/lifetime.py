@@ -26,12 +26,23 @@ class Lasting(Protocol):
         """This is a new process with a copy of the other one's memory."""
 
 
-_lasting: weakref.WeakSet[Lasting] = weakref.WeakSet()
+_known: weakref.WeakSet[Lasting] = weakref.WeakSet()
+_started: set[Lasting] = set()
 
 
 def watch_over(one: Lasting) -> None:
-    """Tells it of the end of this process and of forks, for as long as somebody else knows it."""
-    _lasting.add(one)
+    """Tells it of forks, for as long as somebody else knows it."""
+    _known.add(one)
+
+
+def keep(one: Lasting) -> None:
+    """Tells it of the end of this process, also where nobody else knows it any more."""
+    _started.add(one)
+
+
+def let_go(one: Lasting) -> None:
+    """It has ended already."""
+    _started.discard(one)
 
 
 def threads_can_start() -> bool:
@@ -47,13 +58,14 @@ def threads_can_start() -> bool:
 
 def _at_exit() -> None:
     threads = threads_can_start()
-    for one in list(_lasting):
+    for one in list(_started):
         with contextlib.suppress(Exception):  # one that fails must not keep the others from being flushed
             one.at_exit(threads=threads)
 
 
 def _in_forked_child() -> None:
-    for one in list(_lasting):
+    _started.clear()
+    for one in list(_known):
         one.in_forked_child()
 
 

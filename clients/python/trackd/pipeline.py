@@ -31,7 +31,8 @@ _log = logging.getLogger("trackd")
 class Pipeline:
     """One process's way to the daemon. Starts its worker at once; ends with `finish`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, cut_off: str = "") -> None:
+        """`cut_off`: why the daemon cannot be reached from this process, ever; "" if it can."""
         self.intake = settings.new_intake()
         self._settings = settings
         self._guard = threading.RLock()
@@ -41,8 +42,9 @@ class Pipeline:
         self._again: deque[Batch] = deque()
         self._recovered = 0
         self._spilled = 0
-        self._last_error = ""
-        self._away = False
+        self._last_error = cut_off
+        self._cut_off = bool(cut_off)
+        self._away = self._cut_off
         self._ending = False
         self._local = threading.local()
         self._spill: Spill | None = None
@@ -56,6 +58,7 @@ class Pipeline:
             give_up_after_s=None,
             answer_timeout_s=settings.answer_timeout_s,
             backoff=settings.new_backoff(),
+            dormant=self._cut_off,
         )
         self._worker = threading.Thread(target=self._work, name="trackd-tracker", daemon=True)
         try:
@@ -70,12 +73,6 @@ class Pipeline:
     def _inside(self) -> bool:
         """Whether this is a thread of the pipeline, which must not wait for itself."""
         return getattr(self._local, "inside", False)
-
-    def warn(self, trouble: str) -> None:
-        """The daemon cannot be reached, and that will not change: `stats` and the log shall say so."""
-        _log.warning("%s", trouble)
-        self._note(trouble)
-        self._away = True
 
     def stats(self) -> Stats:
         """Everything counted, at about one moment."""
@@ -204,6 +201,7 @@ class Pipeline:
         spill.sweep()
         if spill.trouble:
             self._note(spill.trouble)
+            spill.trouble = ""
 
     def _room_to_read(self) -> bool:
         return (
@@ -283,7 +281,7 @@ class Pipeline:
         self._delivery.stop(abort=True)
         left = self._delivery.withdraw(lambda _batch: True) + list(self._again)
         left += self._batches(*self.intake.drain())
-        if left and not threads:
+        if left and not threads and not self._cut_off:
             left = self._send_without_threads(left, until_s)
         if self._spill is not None:
             left = [one for one in left if cast(Origin, one.origin).place is None and not self._write(one)]
@@ -292,7 +290,9 @@ class Pipeline:
 
     def _hopeless(self, *, threads: bool) -> bool:
         """Whether waiting for answers makes no sense: files are there for that, or nobody could open a stream."""
-        return (self._away and self._spill is not None) or not (threads or self._delivery.connected)
+        if self._cut_off or (self._away and self._spill is not None):
+            return True
+        return not (threads or self._delivery.connected)
 
     def _send_without_threads(self, batches: list[Batch], until_s: float) -> list[Batch]:
         """Appends batch by batch with unary calls; those that are left when time is up."""

@@ -203,9 +203,12 @@ class Tracker:
                 self._late += 1
                 return None
             if self._pipeline is None:
-                self._pipeline = Pipeline(self._settings)
+                cut_off = ""
                 if self._inherited and os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() in _NO_FORK:
-                    self._pipeline.warn(_FORKED)
+                    cut_off = _FORKED
+                    _log.warning("%s", cut_off)
+                self._pipeline = Pipeline(self._settings, cut_off=cut_off)
+                lifetime.keep(self)
             return self._pipeline
 
     def _close(self, timeout_s: float, *, threads: bool) -> Stats:
@@ -216,6 +219,7 @@ class Tracker:
             _log.warning(
                 "%d tracked events were not acknowledged: %s", self.stats().unanswered, self.stats().last_error
             )
+        lifetime.let_go(self)
         return self.stats()
 
     def at_exit(self, *, threads: bool) -> None:
