@@ -26,9 +26,10 @@ class Intake:
         batch_bytes: int,
         max_delay_s: float,
         block_s: float | None,
+        may_block: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`block_s`: how long `put` waits for room; None: not at all."""
+        """`block_s`: how long `put` waits for room; None: not at all. `may_block` is asked which thread may wait."""
         self.dropped = 0
         """Events that were not taken."""
         self.held_events = 0
@@ -40,6 +41,7 @@ class Intake:
         self._batch_bytes = batch_bytes
         self._max_delay_s = max_delay_s
         self._block_s = block_s
+        self._may_block = may_block
         self._clock = clock
         self._guard = threading.RLock()
         self._arrived = threading.Condition(self._guard)
@@ -63,15 +65,13 @@ class Intake:
         """Whether nothing is taken any more."""
         return self._closed
 
-    def put(self, element: bytes, *, may_block: bool = True) -> bool:
+    def put(self, element: bytes) -> bool:
         """Takes an event over; False, and counted, if there is no room (in time) or the intake is closed."""
         size = len(element)
         with self._guard:
-            if self._closed or not self._fits(size):
-                blocked = may_block and self._block_s is not None and not self._closed
-                if not blocked or not self._wait_for_room(size):
-                    self.dropped += 1
-                    return False
+            if (self._closed or not self._fits(size)) and not self._wait_for_room(size):
+                self.dropped += 1
+                return False
             self.held_events += 1
             self.held_bytes += size
             self._bytes += size
@@ -90,6 +90,8 @@ class Intake:
         )
 
     def _wait_for_room(self, size: int) -> bool:
+        if self._block_s is None or self._closed or not self._may_block():
+            return False
         self._room.wait_for(lambda: self._closed or self._fits(size), timeout=self._block_s)
         return not self._closed and self._fits(size)
 

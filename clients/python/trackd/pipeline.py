@@ -33,7 +33,7 @@ class Pipeline:
 
     def __init__(self, settings: Settings, *, cut_off: str = "") -> None:
         """`cut_off`: why the daemon cannot be reached from this process, ever; "" if it can."""
-        self.intake = settings.new_intake()
+        self.intake = settings.new_intake(may_block=lambda: not self._inside())
         self._settings = settings
         self._guard = threading.RLock()
         self._progress = threading.Condition(self._guard)
@@ -65,10 +65,6 @@ class Pipeline:
             self._worker.start()
         except RuntimeError as error:  # the interpreter shuts down: `finish` does what the worker would have done
             self._note(f"no thread can be started any more: {error}")
-
-    def put(self, element: bytes) -> bool:
-        """Takes an encoded event over; whether it was taken."""
-        return self.intake.put(element, may_block=not self._inside())
 
     def _inside(self) -> bool:
         """Whether this is a thread of the pipeline, which must not wait for itself."""

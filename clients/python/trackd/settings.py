@@ -55,7 +55,7 @@ class Settings:
         """How a stream begins. Acknowledged means on disk: a Tracker has no use for less."""
         return open_frame(self.source, "durable")
 
-    def new_intake(self) -> Intake:
+    def new_intake(self, *, may_block: Callable[[], bool]) -> Intake:
         """An empty buffer."""
         return Intake(
             events_max=self.buffer_events,
@@ -64,6 +64,7 @@ class Settings:
             batch_bytes=min(self.batch_bytes, self.buffer_bytes, EVENT_BYTES_MAX),
             max_delay_s=self.max_delay_s,
             block_s=min(self.block_timeout_s, threading.TIMEOUT_MAX) if self.when_full == "block" else None,
+            may_block=may_block,
         )
 
     def new_backoff(self) -> Backoff:

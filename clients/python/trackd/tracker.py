@@ -95,6 +95,7 @@ class Tracker:
         self._pipeline: Pipeline | None = None
         self._closed = False
         self._late = 0
+        self._put: Callable[[bytes], bool] = self._first
         self._inherited: list[Pipeline] = []
         lifetime.watch_over(self)
 
@@ -144,10 +145,7 @@ class Tracker:
         )
         if len(element) > EVENT_BYTES_MAX:
             raise Invalid(f"one event of {len(element):,} bytes; no daemon takes more than {EVENT_BYTES_MAX:,}")
-        pipeline = self._pipeline or self._start()
-        if pipeline is None:
-            return False
-        return pipeline.put(element)
+        return self._put(element)
 
     def tracked(
         self,
@@ -197,11 +195,12 @@ class Tracker:
         pipeline = self._pipeline
         return pipeline.stats() if pipeline is not None else Stats(dropped=self._late)
 
-    def _start(self) -> Pipeline | None:
+    def _first(self, element: bytes) -> bool:
+        """The first event of a process starts everything; from then on it is the buffer's business."""
         with self._guard:
-            if self._closed:
+            if self._closed and self._pipeline is None:
                 self._late += 1
-                return None
+                return False
             if self._pipeline is None:
                 cut_off = ""
                 if self._inherited and os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() in _NO_FORK:
@@ -209,7 +208,8 @@ class Tracker:
                     _log.warning("%s", cut_off)
                 self._pipeline = Pipeline(self._settings, cut_off=cut_off)
                 lifetime.keep(self)
-            return self._pipeline
+            self._put = self._pipeline.intake.put
+        return self._put(element)
 
     def _close(self, timeout_s: float, *, threads: bool) -> Stats:
         with self._guard:
@@ -234,4 +234,5 @@ class Tracker:
             # Never freed: taking it down would take the parent's connection down.
             self._inherited.append(self._pipeline)
             self._pipeline = None
+        self._put = self._first
         self._late = 0
