@@ -27,8 +27,8 @@ from server.errors import Internal
 
 BAR_RATIO = 0.5
 BAR_TRACK_US = 10.0
-CALLS = 20_000
-"""Calls of each kind that are timed."""
+CALLS_MAX = 20_000
+"""Calls of each kind that are timed; in a small run as many as it has events."""
 PACED_PER_SECOND = 5_000
 CALL_S = 600.0
 CONTENTS = 10_000
@@ -119,7 +119,7 @@ def _application(plan: Plan) -> dict[str, Any]:
     )
     tracker.track("warm_up")
     tracker.flush()
-    timed = _timed(tracker) if plan.timed else {}
+    timed = _timed(tracker, min(CALLS_MAX, plan.events)) if plan.timed else {}
     before = tracker.stats().stored
     start, start_cpu = time.perf_counter(), time.process_time()
     for kind, user, session, metadata in islice(cycle(contents), plan.events):
@@ -144,24 +144,24 @@ def _content(chance: random.Random) -> tuple[str, str, str, dict[str, Any]]:
     return f"type_{draw(40):02d}", f"user-{draw(50_000):05d}", f"s{draw(1_000_000):06d}", metadata
 
 
-def _timed(tracker: trackd.Tracker) -> dict[str, float]:
+def _timed(tracker: trackd.Tracker, calls: int) -> dict[str, float]:
     """Microseconds that single calls took, with the two readings of the clock around them, while batches are sent."""
     five = {"repo": "curl", "pr": 4_711, "files": 7, "state": "approved", "draft": False}
     kinds: dict[str, dict[str, Any]] = {"plain": {}, "metadata": {"metadata": five}}
     figures: dict[str, float] = {}
     for name, parts in kinds.items():
         for label, pause in (("", 1 / PACED_PER_SECOND), ("burst_", 0.0)):
-            times = sorted(_calls(tracker, parts, pause))
+            times = sorted(_calls(tracker, parts, calls, pause))
             for share, percent in ((0.5, 50), (0.99, 99)):
                 figures[f"track_{label}{name}_p{percent}_us"] = round(load.quantile(times, share), 2)
             tracker.flush()
     return figures
 
 
-def _calls(tracker: trackd.Tracker, parts: dict[str, Any], pause_s: float) -> Sequence[float]:
+def _calls(tracker: trackd.Tracker, parts: dict[str, Any], calls: int, pause_s: float) -> Sequence[float]:
     clock = time.perf_counter_ns
     times = []
-    for number in range(CALLS):
+    for number in range(calls):
         begin = clock()
         tracker.track("review_submitted", user_id="user-4711", **parts)
         times.append((clock() - begin) / 1_000)
