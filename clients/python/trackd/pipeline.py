@@ -213,6 +213,8 @@ class Pipeline:
         final = batch.events - (again.events if again else 0)
         if again is not None:
             result = replace(result, rejected=result.rejected - again.events)
+        # Before it counts: whoever has flushed may rely on having been told.
+        self._report([one for one in result.rejections if again is None or not one.retryable])
         with self._guard:
             self._totals = self._totals.plus(result)
             self._away = False
@@ -225,7 +227,6 @@ class Pipeline:
                 self._watermark.done(origin.first, origin.events)
             self._progress.notify_all()
         self.intake.release(final, batch.payload_bytes - (again.payload_bytes if again else 0))
-        self._report([one for one in result.rejections if again is None or not one.retryable])
 
     def _troubled(self, error: TrackdError) -> None:
         with self._guard:
@@ -274,6 +275,8 @@ class Pipeline:
         self.intake.nudge()
         if self._worker.ident is not None:
             self._worker.join(_WORKER_STOP_S)
+        else:
+            self._open_files()
         self._delivery.stop(abort=True)
         left = self._delivery.withdraw(lambda _batch: True) + list(self._again)
         left += self._batches(*self.intake.drain())
@@ -286,9 +289,9 @@ class Pipeline:
 
     def _hopeless(self, *, threads: bool) -> bool:
         """Whether waiting for answers makes no sense: files are there for that, or nobody could open a stream."""
-        if self._cut_off or (self._away and self._spill is not None):
+        if self._cut_off:
             return True
-        return not (threads or self._delivery.connected)
+        return not self._delivery.connected and (not threads or (self._away and self._spill is not None))
 
     def _send_without_threads(self, batches: list[Batch], until_s: float) -> list[Batch]:
         """Appends batch by batch with unary calls; those that are left when time is up."""
