@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("TRACKD_TRACKER_KILLS", "3"))
 """For a long run set it to 30."""
 SEED = int(os.environ.get("TRACKD_SEED", "29"))
 THREADS = 3
-BUFFER_BYTES = 512 * 1024
+BUFFER_BYTES = 64 * 1024
 WAIT_S = 60.0
 
 
@@ -44,7 +44,7 @@ class Tracking(threading.Thread):
             user = f"{self.name}-{number}"
             if self._tracker.track(f"type{number % 20}", user_id=user, metadata={"number": number}):
                 self.taken.append(user)
-            if number % 50 == 0:
+            if number % 20 == 0:
                 self.held_bytes_max = max(self.held_bytes_max, self._tracker.stats().buffered_bytes)
                 time.sleep(0.01)
 
