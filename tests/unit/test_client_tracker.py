@@ -177,7 +177,9 @@ def test_block_waits_for_room_as_long_as_it_may(away: FakeDaemon) -> None:
 def test_spill_goes_through_files_and_back_in_order(away: FakeDaemon, tmp_path: Path) -> None:
     """More than memory holds, while the daemon is away: all of it is taken, stored once, and the files are gone."""
     with tracking(away, buffer_events=40, when_full="spill", spill_directory=tmp_path) as tracker:
-        for number in range(500):
+        track(tracker, *range(5))
+        until(lambda: tracker.stats().last_error)  # these wait to be sent
+        for number in range(5, 500):
             # The file takes what a thread that does not pause produces only so fast.
             until(lambda: tracker.stats().buffered < 30)
             assert track(tracker, number) == [True]

@@ -1,4 +1,10 @@
-"""Tracking from within an application: a call that costs microseconds, and everything else behind it."""
+"""Tracking from within an application: a call that costs microseconds, and everything else behind it.
+
+The event is encoded by the thread that tracks, to the bytes that will be sent. That is the cheapest copy of what the
+caller may change afterwards (JSON of five keys takes 1.7 us, a deep copy more), mistakes show where they are made, the
+buffer knows its size to the byte, and the thread behind it has so little to do (join bytes) that it hardly ever keeps
+the interpreter from the application.
+"""
 
 from __future__ import annotations
 
