@@ -115,11 +115,13 @@ async def test_following_sees_each_event_once_over_restarts_of_the_daemon(
         await asyncio.sleep(0.1)
         daemon.kill()
         await asyncio.to_thread(daemon.start)
-        later = await client.append([trackd.new_event("later")], source="tests")
+        with trackd.Client(daemon.target) as other:  # a channel that has not failed to connect just now
+            later = other.append([trackd.new_event("later")], source="tests")
         got.append((await asyncio.wait_for(waiting, WAIT_S)).position)
     assert got[-1] == later.last_position
     assert got == sorted(set(got))
-    assert [one.position async for one in client.list_events(order="position_asc")] == got
+    with trackd.Client(daemon.target) as other:
+        assert [one.position for one in other.list_events(order="position_asc")] == got
     assert interruptions
     assert following.gaps == []
 

@@ -21,7 +21,8 @@ BEGIN = """
 import os, sys, trackd
 target, directory = sys.argv[1:]
 def new_tracker(**options):
-    return trackd.Tracker(target, source="tests", backoff=trackd.Backoff(first_s=0.02, max_s=0.2), **options)
+    patient = {"exit_timeout_s": 30.0} | options
+    return trackd.Tracker(target, source="tests", backoff=trackd.Backoff(first_s=0.02, max_s=0.2), **patient)
 """
 PRE_FORK = """
 tracker = new_tracker()
@@ -132,7 +133,7 @@ def test_a_process_may_fork_while_it_tracks(
     """What it has not sent yet is sent by it alone, and both go on (with gRPC's support for forks, the default)."""
     done = script(daemon.target, tmp_path, FORK_WHILE_TRACKING.replace("OPTIONS", "").replace("FLUSH", flush))
     assert done.returncode == 0, done.stderr
-    assert came_in(daemon.target, seen) == Counter(users("parent", 4) + users("child", 200))
+    assert came_in(daemon.target, seen) == Counter(users("parent", 4) + users("child", 200)), done.stderr
 
 
 def test_where_a_forked_child_cannot_send_its_events_wait_in_files(
