@@ -73,14 +73,15 @@ def seen(daemon: DaemonProcess) -> Iterator[Counter[str]]:
 
 
 def script(target: str, directory: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end."""
+    """Runs it to its end. Of gRPC it has the defaults: those of the daemon, once imported, are in the environment."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     return subprocess.run(
         [sys.executable, "-c", BEGIN + code, target, str(directory)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
-        env=os.environ | environment,
+        env=own | environment,
     )
 
 
