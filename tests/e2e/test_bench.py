@@ -1,4 +1,4 @@
-"""`trackd bench query` as its user runs it, small: it ends, its figures are there, and all engines say the same."""
+"""`trackd bench` as its user runs it, small: it ends, its figures are there, and all engines say the same."""
 
 from __future__ import annotations
 
@@ -82,3 +82,20 @@ def test_a_peer_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     done = run("bench", "query", "--peer", "Oracle", "--directory", str(tmp_path))
     assert done.returncode == 2
     assert "PostgreSQL" in done.stderr
+
+
+def test_the_figures_of_a_tracker_are_all_there(directory: Path) -> None:
+    """Rates of both in turns, their ratio, and what single calls took."""
+    small = ("--events", "3000", "--batch", "100", "--repetitions", "2", "--seed", "1")
+    done = run("bench", "tracker", *small, "--directory", str(directory), "--json")
+    if any(word in done.stderr for word in CANNOT_BE_HERE):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(directory.iterdir()) == []
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert (told["events"], told["repetitions"], len(told["ratios_to_encoded"])) == (3_000, 2, 2)
+    assert told["encoded_events_per_second"] > 0 < told["tracker_events_per_second"]
+    assert min(told["ratios_to_encoded"]) <= told["ratio_to_encoded"] <= max(told["ratios_to_encoded"])
+    for kind in ("plain", "metadata", "burst_plain", "burst_metadata"):
+        assert 0 < told[f"track_{kind}_p50_us"] <= told[f"track_{kind}_p99_us"]
+    assert isinstance(told["bars_met"], bool)

@@ -3,7 +3,8 @@
     with trackd.Client("127.0.0.1:7077") as client:
         client.append([trackd.new_event("review_submitted", user_id="ann")], source="reviews")
 
-Client asks, follows, and sends one batch at a time; Appender sends many and resends what was not acknowledged.
+Client asks, follows, and sends one batch at a time; Tracker is for applications that track what happens in them;
+Appender sends many events that are there already. trackd.aio is the same for asyncio, trackd.logging a handler.
 """
 
 from trackd import where
@@ -28,8 +29,10 @@ from trackd.events import new_change, new_event, new_id
 from trackd.health import Health
 from trackd.outcomes import BatchResult, Rejection, Totals
 from trackd.questions import new_question, question_from_json, question_to_json
+from trackd.settings import Stats
 from trackd.subscription import Subscription
 from trackd.table import Table
+from trackd.tracker import Tracker
 from trackd.v1.event_pb2 import Change, Event, StoredEvent
 from trackd.v1.event_type_pb2 import EventType
 from trackd.v1.ingest_pb2 import AppendItem, AppendResult
@@ -73,6 +76,7 @@ __all__ = [
     "Precondition",
     "Predicate",
     "Rejection",
+    "Stats",
     "StoredEvent",
     "SubscribeGap",
     "SubscribeResponse",
@@ -80,6 +84,7 @@ __all__ = [
     "Table",
     "Totals",
     "TrackdError",
+    "Tracker",
     "Unavailable",
     "Unreachable",
     "new_change",

@@ -31,9 +31,9 @@ class Backoff:
 
 @dataclass
 class Patience:
-    """Notices that nothing has moved for `limit_s` seconds while something was waited for."""
+    """Notices that nothing has moved for `limit_s` seconds while something was waited for; None: it has no end."""
 
-    limit_s: float
+    limit_s: float | None
     _since_s: float | None = None
 
     def watch(self, now_s: float, *, waiting: bool) -> None:
@@ -49,5 +49,7 @@ class Patience:
             self._since_s = now_s
 
     def left_s(self, now_s: float) -> float | None:
-        """Seconds until patience ends, at most 0 when it has; None while nothing is waited for."""
-        return None if self._since_s is None else self._since_s + self.limit_s - now_s
+        """Seconds until patience ends, at most 0 when it has; None while nothing is waited for or it has no end."""
+        if self._since_s is None or self.limit_s is None:
+            return None
+        return self._since_s + self.limit_s - now_s

@@ -29,11 +29,16 @@ def default_target() -> str:
 
 def open_channel(target: str) -> grpc.Channel:
     """A channel without TLS to HOST:PORT. It connects when it is first used; the caller closes it."""
+    return grpc.insecure_channel(target, options=channel_options(target))
+
+
+def channel_options(target: str) -> list[tuple[str, int]]:
+    """The options of a channel to a target, of grpc or grpc.aio."""
     options = list(_OPTIONS)
     if _loopback(target):
         # A proxy named by the environment cannot know this machine's loopback address.
         options.append(("grpc.enable_http_proxy", 0))
-    return grpc.insecure_channel(target, options=options)
+    return options
 
 
 def _loopback(target: str) -> bool:

@@ -4,44 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 import grpc
 
+from trackd import requests
 from trackd.backoff import Backoff
 from trackd.channel import default_target, open_channel
 from trackd.errors import TrackdError, from_rpc_error
-from trackd.health import METHOD as HEALTH_METHOD
-from trackd.health import Health, decode_response, encode_request
+from trackd.health import Health
 from trackd.questions import new_question
+from trackd.requests import PAGE_SIZE_MAX, Answer, Call, DimensionName, DurabilityName, OrderName, Stubs
 from trackd.subscription import Subscription
-from trackd.table import Table, table_of
-from trackd.v1 import event_type_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
+from trackd.table import Table
 from trackd.v1.event_pb2 import Event, StoredEvent
-from trackd.v1.event_type_pb2 import (
-    DescribeEventTypeRequest,
-    EventType,
-    ListEventTypesRequest,
-    ListEventTypesResponse,
-    RegisterEventTypeRequest,
-)
-from trackd.v1.ingest_pb2 import AppendRequest, AppendResult
-from trackd.v1.query_pb2 import (
-    AggregateRequest,
-    CountEventsRequest,
-    CountEventsResponse,
-    EventFilter,
-    ListEventsRequest,
-    ListEventsResponse,
-    Predicate,
-)
+from trackd.v1.event_type_pb2 import EventType, ListEventTypesResponse
+from trackd.v1.ingest_pb2 import AppendResult
+from trackd.v1.query_pb2 import AggregateRequest, CountEventsResponse, EventFilter, ListEventsResponse, Predicate
 from trackd.v1.subscribe_pb2 import SubscribeResponse
 
-OrderName = Literal["time_asc", "time_desc", "position_asc", "position_desc"]
-DimensionName = Literal["type", "month", "source", "user"]
-DurabilityName = Literal["durable", "accepted"]
-
-PAGE_SIZE_MAX = 1_000
+__all__ = ["PAGE_SIZE_MAX", "Client", "DimensionName", "DurabilityName", "OrderName"]
 
 
 class Client:
@@ -55,13 +37,7 @@ class Client:
         self.target = target or default_target()
         self._timeout_s = timeout_s
         self._channel = open_channel(self.target)
-        # The generated classes carry no types; the calls below state them.
-        self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._types = event_type_pb2_grpc.EventTypeServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._query = query_pb2_grpc.QueryServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._health = self._channel.unary_unary(
-            HEALTH_METHOD, request_serializer=encode_request, response_deserializer=decode_response
-        )
+        self._stubs = Stubs(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -88,11 +64,7 @@ class Client:
         When this raises Unreachable or DeadlineExceeded the outcome is unknown; sending the same events again is safe
         as long as they carry ids (trackd.new_event gives them one).
         """
-        request = AppendRequest(
-            source=source, durability=f"DURABILITY_{durability.upper()}", events=events, atomic=atomic
-        )
-        result: AppendResult = self._call(self._ingest.Append, request).result
-        return result
+        return self._call(requests.append(events, source=source, durability=durability, atomic=atomic))
 
     def list_events(
         self,
@@ -123,15 +95,11 @@ class Client:
         at_least_position: int | None = None,
     ) -> ListEventsResponse:
         """One page of at most `page_size` (1 to 1,000) events, with the token of the next and the head it is cut at."""
-        request = ListEventsRequest(
-            filter=where,
-            order=f"EVENT_ORDER_{order.upper()}",
-            page_size=page_size,
-            page_token=page_token,
-            at_least_position=at_least_position,
+        return self._call(
+            requests.list_events_page(
+                where, order=order, page_size=page_size, page_token=page_token, at_least_position=at_least_position
+            )
         )
-        page: ListEventsResponse = self._call(self._query.ListEvents, request)
-        return page
 
     def count_events(
         self,
@@ -141,13 +109,7 @@ class Client:
         at_least_position: int | None = None,
     ) -> CountEventsResponse:
         """Matching events counted in groups; without dimensions one row with the total."""
-        request = CountEventsRequest(
-            filter=where,
-            by=[f"COUNT_DIMENSION_{name.upper()}" for name in by],
-            at_least_position=at_least_position,
-        )
-        counts: CountEventsResponse = self._call(self._query.CountEvents, request)
-        return counts
+        return self._call(requests.count_events(where, by=by, at_least_position=at_least_position))
 
     def aggregate(
         self,
@@ -189,7 +151,7 @@ class Client:
 
     def ask(self, question: AggregateRequest) -> Table:
         """The answer to an aggregate question that is a message already: see trackd.new_question."""
-        return table_of(self._call(self._query.Aggregate, question))
+        return self._call(requests.ask(question))
 
     def subscribe(
         self,
@@ -231,31 +193,25 @@ class Client:
 
     def list_event_types_page(self, *, page_size: int = 100, page_token: str = "") -> ListEventTypesResponse:
         """One page of types, and whether unregistered types are taken."""
-        request = ListEventTypesRequest(page_size=page_size, page_token=page_token)
-        page: ListEventTypesResponse = self._call(self._types.ListEventTypes, request)
-        return page
+        return self._call(requests.list_event_types_page(page_size=page_size, page_token=page_token))
 
     def describe_event_type(self, name: str) -> EventType:
         """What is known of one type. Raises NotFound (TYPE_UNKNOWN)."""
-        found: EventType = self._call(self._types.DescribeEventType, DescribeEventTypeRequest(name=name)).event_type
-        return found
+        return self._call(requests.describe_event_type(name))
 
     def register_event_type(self, name: str, description: str = "", *, dimensions: Sequence[str] = ()) -> EventType:
         """Registers a type or gives a known one another description and other dimensions; twice is the same as once.
 
         Dimensions are metadata keys that questions group and filter by, which makes those questions fast.
         """
-        request = RegisterEventTypeRequest(name=name, description=description, dimensions=dimensions)
-        registered: EventType = self._call(self._types.RegisterEventType, request).event_type
-        return registered
+        return self._call(requests.register_event_type(name, description, dimensions))
 
     def health(self, service: str = "") -> Health:
         """Whether the daemon, or one service of it, serves. Raises Unreachable, or NotFound for an unknown service."""
-        state: Health = self._call(self._health, service)
-        return state
+        return self._call(requests.health(service))
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, call: Call[Answer]) -> Answer:
         try:
-            return method(request, timeout=self._timeout_s)
+            return call.read(call.method(self._stubs)(call.request, timeout=self._timeout_s))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error

@@ -118,6 +118,7 @@ _KINDS: dict[str, type[TrackdError]] = {
     "DATA_LOSS": Internal,
 }
 _RETRYABLE_CODES = frozenset({"UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "CANCELLED"})
+_WITH_STATUS = (grpc.Call, grpc.aio.AioRpcError)
 _BROKEN_STREAM_CODES = _RETRYABLE_CODES | {"INTERNAL", "UNKNOWN"}
 
 
@@ -128,8 +129,8 @@ def from_status(status: Status) -> TrackdError:
 
 def from_rpc_error(error: grpc.RpcError) -> TrackdError:
     """The error that ended a call. Without the daemon's own details, UNAVAILABLE means that nobody answered."""
-    code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
-    text = (error.details() if isinstance(error, grpc.Call) else "") or str(error)
+    code = error.code().name if isinstance(error, _WITH_STATUS) else "UNKNOWN"
+    text = (error.details() if isinstance(error, _WITH_STATUS) else "") or str(error)
     details: Iterable[Any] = ()
     pushback_ms: int | None = None
     for key, value in _trailers(error):
@@ -156,7 +157,7 @@ def breaks_for_good(error: TrackdError) -> bool:
 
 
 def _trailers(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, _WITH_STATUS):
         return ()
     return [(str(key), value) for key, value in error.trailing_metadata() or ()]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -19,6 +18,8 @@ from trackd.v1.event_pb2 import (
     Event,
 )
 
+# Made once: json.dumps would make one a call.
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _TIME_MS_MAX = (1 << 48) - 1
 _ACTIONS = {"create": CHANGE_ACTION_CREATE, "update": CHANGE_ACTION_UPDATE, "delete": CHANGE_ACTION_DELETE}
 
@@ -52,20 +53,27 @@ def new_event(
     Without a time it happens now; without an id it gets a UUIDv7 of its time. Metadata is a mapping or one JSON object
     as text. Nothing is checked here: the daemon says what it refuses, and why.
     """
-    if timestamp_ms is None and id is None:
-        timestamp_ms = time.time_ns() // 1_000_000
-    return Event(
-        id=new_id(timestamp_ms) if id is None else id,
-        type=type,
-        user_id=user_id,
-        timestamp_ms=timestamp_ms,
-        session_id=session_id,
-        client_ip=client_ip,
-        description=description,
-        tags=tags,
-        metadata=_json_text(metadata),
-        change=change,
-    )
+    event = Event(type=type, id=new_id(timestamp_ms) if id is None else id)
+    if timestamp_ms is not None:
+        event.timestamp_ms = timestamp_ms
+    elif id is None:
+        event.timestamp_ms = int.from_bytes(event.id[:6], "big")
+    # One by one: ten arguments take protobuf three times as long, whatever is in them.
+    if user_id:
+        event.user_id = user_id
+    if session_id:
+        event.session_id = session_id
+    if client_ip:
+        event.client_ip = client_ip
+    if description:
+        event.description = description
+    if tags:
+        event.tags.extend(tags)
+    if metadata is not None:
+        event.metadata = _json_text(metadata)
+    if change is not None:
+        event.change.CopyFrom(change)
+    return event
 
 
 def new_change(
@@ -95,4 +103,4 @@ def new_change(
 def _json_text(value: Mapping[str, Any] | str | None) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode_json(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trackd.errors import TrackdError, from_status
 from trackd.framing import Batch, events_of
 from trackd.v1.event_pb2 import Event
-from trackd.v1.ingest_pb2 import APPEND_OUTCOME_REJECTED, AppendBatchAnswer
+from trackd.v1.ingest_pb2 import APPEND_OUTCOME_REJECTED, AppendBatchAnswer, AppendResult
 
 DEFECTS_MAX = 5
 """How often a batch is sent again after INTERNAL: a daemon that restarts cures it, a defect that it provokes stays."""
@@ -81,7 +81,7 @@ class TryAgain:
 def judge(batch: Batch, answer: AppendBatchAnswer) -> BatchResult | TryAgain:
     """What an answer means: a final result, or that the batch is to be sent again."""
     if answer.WhichOneof("outcome") == "result":
-        return _result(batch, answer)
+        return of_result(batch, answer.result)
     error = from_status(answer.error)
     # Of INTERNAL the outcome is unknown. The ids make sending again safe, so a daemon gets the chance to restart.
     defect = error.code in ("INTERNAL", "UNKNOWN")
@@ -94,8 +94,8 @@ def judge(batch: Batch, answer: AppendBatchAnswer) -> BatchResult | TryAgain:
     return BatchResult(batch.first, batch.events, rejected=batch.events, rejections=rejections, error=error)
 
 
-def _result(batch: Batch, answer: AppendBatchAnswer) -> BatchResult:
-    result = answer.result
+def of_result(batch: Batch, result: AppendResult) -> BatchResult:
+    """What became of the events of a batch that was taken, wherever the result came from."""
     refused = [item for item in result.items if item.outcome == APPEND_OUTCOME_REJECTED]
     events = events_of(batch) if refused else ()
     return BatchResult(

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TypedDict
 
 from google.protobuf import json_format
 
 from trackd.errors import Invalid
 from trackd.v1.query_pb2 import AggregateRequest, OrderBy, Predicate
+
+
+class QuestionWords(TypedDict, total=False):
+    """What new_question takes besides metrics and dimensions."""
+
+    start_ms: int | None
+    end_ms: int | None
+    time_zone: str
+    filter: Predicate | None
+    order_by: str | Sequence[str]
+    limit: int
+    totals: bool
+    empty_buckets: bool
+    compare_previous_period: bool
+    at_least_position: int | None
 
 
 def new_question(

@@ -7,6 +7,7 @@ back to what waits, in order; nothing is ever forgotten but by an answer.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trackd.framing import Batch, cut, events_of
@@ -61,6 +62,11 @@ class Window:
         return bool(self._in_flight)
 
     @property
+    def waiting(self) -> int:
+        """Batches that are not in flight."""
+        return len(self._waiting)
+
+    @property
     def limits(self) -> Limits | None:
         """What the open stream takes; None while there is none."""
         return self._limits
@@ -110,6 +116,13 @@ class Window:
         self._in_flight_bytes += batch.size
         return batch
 
+    def withdraw(self, which: Callable[[Batch], bool]) -> list[Batch]:
+        """Takes out those batches, among all that wait, in order; they are forgotten here."""
+        taken = [batch for batch in self._waiting if which(batch)]
+        self._waiting = deque(batch for batch in self._waiting if not which(batch))
+        self._waiting_bytes -= sum(batch.size for batch in taken)
+        return taken
+
     def expect(self, batch_id: int) -> Batch:
         """The batch that an answer is for: always the oldest in flight. Raises ProtocolViolation for any other."""
         if not self._in_flight:
@@ -139,4 +152,4 @@ class Window:
             return [batch]
         if batch.events <= limits.batch_events and batch.size <= limits.batch_bytes:
             return [batch]
-        return list(cut(batch.first, events_of(batch), limits.batch_events, limits.batch_bytes))
+        return cut(batch.first, events_of(batch), limits.batch_events, limits.batch_bytes, like=batch)
