@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -53,7 +54,7 @@ func (e *Error) Error() string {
 	if e.Reason != "" {
 		text = e.Reason + ": " + text
 	}
-	if e.Hint != "" {
+	if e.Hint != "" && !strings.Contains(e.Message, e.Hint) { // the daemon's message may say it already
 		text += " (" + e.Hint + ")"
 	}
 	return "trackd: " + text
