@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +66,12 @@ type driver struct {
 	appender *trackd.Appender
 
 	mutex      sync.Mutex // OnResult runs on another goroutine
-	rejections []object
+	rejections []rejection
+}
+
+type rejection struct {
+	Sequence int64  `json:"sequence"`
+	Reason   string `json:"reason"`
 }
 
 func (d *driver) serve(commands io.Reader, answers io.Writer) error {
@@ -152,7 +158,7 @@ func (d *driver) append(ctx context.Context, next command) (object, error) {
 }
 
 func (d *driver) open(next command) {
-	d.rejections = []object{}
+	d.rejections = nil
 	d.appender = d.client.NewAppender(trackd.AppenderConfig{
 		Source:        next.Source,
 		Durability:    durability(next.Durability),
@@ -163,7 +169,7 @@ func (d *driver) open(next command) {
 			d.mutex.Lock()
 			defer d.mutex.Unlock()
 			for _, one := range result.Rejections {
-				d.rejections = append(d.rejections, object{"sequence": one.Sequence, "reason": one.Reason})
+				d.rejections = append(d.rejections, rejection{one.Sequence, one.Reason})
 			}
 		},
 	})
@@ -184,9 +190,12 @@ func (d *driver) sendMade(ctx context.Context, next command) error {
 func (d *driver) told(totals trackd.Totals) object {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	rejections := append([]rejection{}, d.rejections...)
+	// They come in order of answers; a batch that was refused for now may be answered after younger ones.
+	sort.Slice(rejections, func(one, other int) bool { return rejections[one].Sequence < rejections[other].Sequence })
 	return object{
 		"totals":     object{"accepted": totals.Accepted, "duplicate": totals.Duplicate, "rejected": totals.Rejected},
-		"rejections": append([]object{}, d.rejections...),
+		"rejections": rejections,
 	}
 }
 
