@@ -71,7 +71,7 @@ func TestABrokenStreamIsReplacedAndItsBatchesComeAgainInOrder(t *testing.T) {
 func TestABatchRefusedForNowComesAgainAfterTheTimeAskedFor(t *testing.T) {
 	cases := map[string]reply{
 		"UNAVAILABLE":        refused(codes.Unavailable, "QUEUE_FULL", 80*time.Millisecond),
-		"RESOURCE_EXHAUSTED": refused(codes.ResourceExhausted, "", -1),
+		"RESOURCE_EXHAUSTED": refused(codes.ResourceExhausted, "", 80*time.Millisecond),
 		"with RetryInfo":     refused(codes.FailedPrecondition, "", 80*time.Millisecond),
 	}
 	for name, refusal := range cases {
@@ -93,11 +93,19 @@ func TestABatchRefusedForNowComesAgainAfterTheTimeAskedFor(t *testing.T) {
 			equal(t, "totals", closed(t, appender), Totals{Accepted: 2})
 			_, _, streams := fake.seen()
 			equal(t, "streams", streams, 1)
-			if waited := cameAgain.Sub(refusedAt); name != "RESOURCE_EXHAUSTED" && waited < 80*time.Millisecond {
+			if waited := cameAgain.Sub(refusedAt); waited < 80*time.Millisecond {
 				t.Errorf("it came again after %v", waited)
 			}
 		})
 	}
+}
+
+func TestAnExhaustedLimitWithoutRetryInfoIsFinal(t *testing.T) {
+	fake := newFake(t)
+	fake.script = func(int, *trackdv1.AppendBatch) reply { return refused(codes.ResourceExhausted, "", -1) }
+	appender := fake.appender(t, nil)
+	send(t, appender, events(0, 2))
+	equal(t, "totals", closed(t, appender), Totals{Rejected: 2})
 }
 
 func TestABatchRefusedForGoodIsReportedWithItsEvents(t *testing.T) {
@@ -262,7 +270,7 @@ func TestAnUnreachableDaemonEndsInAnErrorThatCountsWhatIsOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	appender := client.NewAppender(AppenderConfig{Source: "tests", GiveUpAfter: 300 * time.Millisecond})
+	appender := client.NewAppender(AppenderConfig{Source: "tests", GiveUpAfter: time.Second})
 	send(t, appender, events(0, 3))
 	_, err = appender.Close(soon(t))
 	var gaveUp *GaveUpError
@@ -272,6 +280,24 @@ func TestAnUnreachableDaemonEndsInAnErrorThatCountsWhatIsOpen(t *testing.T) {
 	var cause *Error
 	if !errors.As(err, &cause) || cause.Code != codes.Unavailable || cause.Reason != "" {
 		t.Errorf("the cause: %v", gaveUp.Cause)
+	}
+}
+
+func TestWhatWasMetBeforeIsTheCauseAndNotThatTheLastStreamWasCutOff(t *testing.T) {
+	fake := newFake(t)
+	fake.opening = func(stream int) error {
+		if stream == 1 {
+			return status.ErrorProto(refusal(codes.Unavailable, "DRAINING", 0))
+		}
+		return nil
+	}
+	fake.script = func(int, *trackdv1.AppendBatch) reply { return reply{} }
+	appender := fake.appender(t, func(config *AppenderConfig) { config.GiveUpAfter = 300 * time.Millisecond })
+	send(t, appender, events(0, 2))
+	_, err := appender.Close(soon(t))
+	var cause *Error
+	if !errors.As(err, &cause) || cause.Reason != "DRAINING" {
+		t.Errorf("closing: %v", err)
 	}
 }
 
@@ -288,6 +314,20 @@ func TestAStreamWithoutAnswersIsReplaced(t *testing.T) {
 	equal(t, "totals", closed(t, appender), Totals{Accepted: 2})
 	_, _, streams := fake.seen()
 	equal(t, "streams", streams, 2)
+}
+
+func TestADaemonThatNeverAnswersIsGivenUpForThatReason(t *testing.T) {
+	fake := newFake(t)
+	fake.script = func(int, *trackdv1.AppendBatch) reply { return reply{} }
+	appender := fake.appender(t, func(config *AppenderConfig) {
+		config.AnswerTimeout, config.GiveUpAfter = 50*time.Millisecond, 500*time.Millisecond
+	})
+	send(t, appender, events(0, 2))
+	_, err := appender.Close(soon(t))
+	var cause *Error
+	if !errors.As(err, &cause) || cause.Code != codes.DeadlineExceeded {
+		t.Errorf("closing: %v", err)
+	}
 }
 
 func TestSendingBlocksWhileTheWindowIsFull(t *testing.T) {

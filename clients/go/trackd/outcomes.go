@@ -74,7 +74,7 @@ func judgeRefusal(sent *batch, refusal *Error) verdict {
 	// Of INTERNAL the outcome is unknown. The ids make sending again safe, so a daemon gets the chance to restart.
 	defect := refusal.Code == codes.Internal || refusal.Code == codes.Unknown
 	switch {
-	case refusal.Retryable || refusal.Code == codes.ResourceExhausted:
+	case refusal.Retryable:
 		return verdict{again: sent, why: refusal}
 	case defect && sent.defects < defectsMax:
 		again := *sent

@@ -16,6 +16,7 @@ import (
 // stream is one open call of an Appender. The Appender's mutex guards it.
 type stream struct {
 	ended bool
+	cut   bool      // we end it: what gRPC says of that is no news
 	err   error     // why it ended; nil for a regular end
 	since time.Time // since when it owes us something
 }
@@ -47,6 +48,9 @@ func (a *Appender) runStream() error {
 		a.converse(ctx, cancel, current)
 	}()
 	a.watch(current)
+	a.mutex.Lock()
+	current.cut = !current.ended
+	a.mutex.Unlock()
 	cancel()
 	<-over
 	a.mutex.Lock()
@@ -142,7 +146,7 @@ func (a *Appender) converse(ctx context.Context, cancel context.CancelFunc, curr
 		err = errorOfCall(err, nil)
 	}
 	a.mutex.Lock()
-	if current.err == nil { // when we ended the stream ourselves, the reason for it says more
+	if !current.cut {
 		current.err = err
 	}
 	if current.err != nil {

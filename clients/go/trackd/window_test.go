@@ -62,6 +62,17 @@ func TestBatchesInFlightStayWithinBytes(t *testing.T) {
 	equal(t, "in flight", firsts(w.inFlight), []int{1, 2})
 }
 
+func TestBatchesInFlightStayWithinTheirNumber(t *testing.T) {
+	w := window{batchesMax: 9, bytesMax: 10_000}
+	w.opened(&limits{batchEvents: 10, batchBytes: 1_000, inFlightBatches: 2, inFlightBytes: 1_000})
+	for at := 0; at < 3; at++ {
+		w.add(entries(at, 1, 100))
+	}
+	for w.take() != nil {
+	}
+	equal(t, "in flight", firsts(w.inFlight), []int{0, 1})
+}
+
 func TestBatchesMadeForAnotherDaemonAreCut(t *testing.T) {
 	w := window{batchesMax: 9, bytesMax: 10_000}
 	w.add(entries(0, 5, 100))

@@ -120,6 +120,7 @@ final class Supervisor implements Runnable {
       requests.onCompleted();
       await(answers, options.answerTimeout.toNanos());
     }
+    cut(answers);
     requests.cancel("the Appender is done with this stream", null); // no effect on one that has ended
     return await(answers, Long.MAX_VALUE);
   }
@@ -166,6 +167,12 @@ final class Supervisor implements Runnable {
           TrackdException.of(Code.DEADLINE_EXCEEDED, "", "no answer within " + options.answerTimeout.toMillis() + " ms");
     }
     return Math.min(leftNanos, overdueNanos);
+  }
+
+  private void cut(Answers answers) {
+    appender.lock.lock();
+    answers.cut = !answers.ended;
+    appender.lock.unlock();
   }
 
   private boolean endsInOrder(Answers answers) {
@@ -229,6 +236,7 @@ final class Supervisor implements Runnable {
   private final class Answers implements StreamObserver<AppendStreamResponse> {
     // Guarded by the Appender's lock.
     private boolean ended;
+    private boolean cut; // we end it: what gRPC says of that is no news
     private TrackdException error; // why it ended; null for a regular end
     private long sinceNanos = System.nanoTime(); // since when it owes us something
 
@@ -314,7 +322,7 @@ final class Supervisor implements Runnable {
     private void ended(TrackdException why) {
       appender.lock.lock();
       try {
-        error = error == null ? why : error; // when we ended it ourselves, the reason for it says more
+        error = cut ? error : why;
         ended = true;
         appender.signal();
       } finally {

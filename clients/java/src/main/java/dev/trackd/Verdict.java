@@ -37,7 +37,7 @@ record Verdict(BatchResult result, Batch again, TrackdException why) {
   }
 
   private static Verdict ofRefusal(Batch sent, TrackdException refusal) {
-    if (refusal.retryable() || refusal.code() == Code.RESOURCE_EXHAUSTED) {
+    if (refusal.retryable()) {
       return new Verdict(null, sent, refusal);
     }
     // Of INTERNAL the outcome is unknown. The ids make sending again safe, so a daemon gets the chance to restart.

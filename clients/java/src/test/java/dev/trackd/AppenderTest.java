@@ -7,7 +7,6 @@ import static dev.trackd.FakeDaemon.refused;
 import static dev.trackd.FakeDaemon.result;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -113,7 +112,10 @@ class AppenderTest {
   @Test
   void aBatchRefusedForNowComesAgainAfterTheTimeAskedFor() throws Exception {
     for (AppendBatchAnswer.Builder refusal :
-        List.of(refused(Code.UNAVAILABLE, "QUEUE_FULL", 80), refused(Code.FAILED_PRECONDITION, "", 80))) {
+        List.of(
+            refused(Code.UNAVAILABLE, "QUEUE_FULL", 80),
+            refused(Code.RESOURCE_EXHAUSTED, "", 80),
+            refused(Code.FAILED_PRECONDITION, "", 80))) {
       long[] nanos = new long[2];
       fake.batches.clear();
       fake.script =
@@ -124,14 +126,13 @@ class AppenderTest {
       assertEquals(totals(2, 0, 0), sent(options(), 2));
       assertTrue(nanos[1] - nanos[0] >= Duration.ofMillis(80).toNanos());
     }
-    assertEquals(2, fake.streams.get(), "one for each Appender");
+    assertEquals(3, fake.streams.get(), "one for each Appender");
   }
 
   @Test
-  void anExhaustedQuotaWithoutRetryInfoIsWaitedOutAsWell() throws Exception {
-    fake.script = (call, batch) -> call == 1 ? refused(Code.RESOURCE_EXHAUSTED, "", null) : fake.store(batch);
-    assertEquals(totals(2, 0, 0), sent(options(), 2));
-    assertEquals(1, fake.streams.get());
+  void anExhaustedLimitWithoutRetryInfoIsFinal() throws Exception {
+    fake.script = (call, batch) -> refused(Code.RESOURCE_EXHAUSTED, "", null);
+    assertEquals(totals(0, 0, 2), sent(options(), 2));
   }
 
   @Test
@@ -239,7 +240,7 @@ class AppenderTest {
   @Test
   void anUnreachableDaemonEndsInAnExceptionThatCountsWhatIsOpen() throws Exception {
     try (TrackdClient nobody = TrackdClient.connect("127.0.0.1:1")) {
-      Appender appender = nobody.appender(options().giveUpAfter(Duration.ofMillis(300)));
+      Appender appender = nobody.appender(options().giveUpAfter(Duration.ofSeconds(2)));
       appender.send(events(0, 3));
       GaveUpException gaveUp = assertThrows(GaveUpException.class, appender::close);
       assertEquals(3, gaveUp.unacknowledged());
@@ -249,10 +250,34 @@ class AppenderTest {
   }
 
   @Test
+  void whatWasMetBeforeIsTheCauseAndNotThatTheLastStreamWasCutOff() throws Exception {
+    fake.opening =
+        stream -> {
+          if (stream == 1) {
+            throw ended(Code.UNAVAILABLE, "DRAINING", 0);
+          }
+        };
+    fake.script = (call, batch) -> null;
+    Appender appender = client.appender(options().giveUpAfter(Duration.ofMillis(500)));
+    appender.send(events(0, 2));
+    assertEquals("DRAINING", assertThrows(GaveUpException.class, appender::close).reason());
+  }
+
+  @Test
   void aStreamWithoutAnswersIsReplaced() throws Exception {
     fake.script = (call, batch) -> call == 1 ? null : fake.store(batch);
     assertEquals(totals(2, 0, 0), sent(options().answerTimeout(Duration.ofMillis(200)), 2));
     assertEquals(2, fake.streams.get());
+  }
+
+  @Test
+  void aDaemonThatNeverAnswersIsGivenUpForThatReason() throws Exception {
+    fake.script = (call, batch) -> null;
+    AppenderOptions impatient =
+        options().answerTimeout(Duration.ofMillis(100)).giveUpAfter(Duration.ofMillis(1_000));
+    Appender appender = client.appender(impatient);
+    appender.send(events(0, 2));
+    assertEquals(Code.DEADLINE_EXCEEDED, assertThrows(GaveUpException.class, appender::close).code());
   }
 
   @Test
@@ -385,7 +410,7 @@ class AppenderTest {
   void anEventThatNoDaemonTakesIsRefusedAtOnce() {
     try (Appender appender = client.appender(options())) {
       Event large = Events.now("t").setDescription("x".repeat(8 << 20)).build();
-      TrackdException refusal = assertInstanceOf(TrackdException.class, assertThrows(TrackdException.class, () -> appender.send(large)));
+      TrackdException refusal = assertThrows(TrackdException.class, () -> appender.send(large));
       assertEquals(TrackdException.EVENT_TOO_LARGE, refusal.reason());
     }
   }

@@ -75,6 +75,14 @@ class WindowTest {
   }
 
   @Test
+  void batchesInFlightStayWithinTheirNumber() {
+    Window window = new Window(9, 10_000);
+    window.opened(new Limits(10, 1_000, 2, 1_000));
+    LongStream.range(0, 3).forEach(at -> window.add(entries(at, 1)));
+    assertEquals(List.of(0L, 1L), takeAll(window));
+  }
+
+  @Test
   void batchesMadeForAnotherDaemonAreCut() {
     Window window = new Window(9, 10_000);
     window.add(entries(0, 5));
