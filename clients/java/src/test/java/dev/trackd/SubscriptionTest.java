@@ -136,6 +136,20 @@ class SubscriptionTest {
   }
 
   @Test
+  void positionAlsoPassesOverWhatDoesNotMatch() {
+    script =
+        (call, request, frames) -> {
+          frames.onNext(confirmed(0));
+          frames.onNext(eventsAt(3));
+          frames.onNext(
+              SubscribeResponse.newBuilder().setHeartbeat(SubscribeHeartbeat.newBuilder().setHead(9)).build());
+        };
+    Subscription following = client.subscribe(options().afterPosition(0));
+    assertEquals(List.of(3L), positions(following));
+    assertEquals(OptionalLong.of(9), following.position());
+  }
+
+  @Test
   void withoutABeginningItResumesWhereItWasConfirmed() {
     script =
         (call, request, frames) -> {
