@@ -16,7 +16,7 @@ import typer.main
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.cli.main import app
-from server.metrics import REFUSAL_REASONS, REJECTION_REASONS
+from server.metrics.observer import REFUSAL_REASONS, REJECTION_REASONS
 from tests.support import readme
 from tests.support.readme import Block, Follower
 from tests.support.serving import assert_sound
