@@ -140,11 +140,13 @@ def test_rules_say_what_the_latencies_say(seed: int, tmp_path: Path) -> None:
             shares = {}
             for window in WINDOWS:
                 shares[window] = bad_share(seconds, objective, seconds_of(window) * SCALE, now)
-                series = f'{recorded(window)}{{objective="{objective.name}"}}'
-                checks.append(check(now, *is_close(series, shares[window])))
+                share = f'{recorded(window)}{{objective="{objective.name}"}}'
+                checks.append(check(now, *is_close(share, shares[window])))
             whole = bad_share(seconds, objective, objective.window_seconds * SCALE, now)
             left = 1 - (whole or 0.0) / (1 - objective.target)
             checks.append(check(now, *is_close(f'{REMAINING}{{objective="{objective.name}"}}', left)))
+            exhausted = f'ALERTS{{alertname="TrackdBudgetExhausted",objective="{objective.name}",alertstate="firing"}}'
+            checks.append(check(now, f"count({exhausted}) or vector(0)", int(left <= 0)))
             for rate, long, short, alert, severity in BURNS:
                 limit = rate * (1 - objective.target)
                 fires = all((shares[window] or 0.0) > limit for window in (long, short))

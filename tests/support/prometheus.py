@@ -21,6 +21,8 @@ from tests.e2e.conftest import free_port
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "prometheus"
 START_S = 20.0
+RETENTION = "20d"
+"""Less than a budget of 30 days needs."""
 TOOL_S = 60.0
 
 
@@ -93,7 +95,8 @@ def running(directory: Path, config: Mapping[str, Any]) -> Iterator[Server]:
     promtool("check", "config", file)
     address = f"127.0.0.1:{free_port()}"
     command = [program("prometheus"), f"--config.file={file}", f"--web.listen-address={address}"]
-    command += [f"--storage.tsdb.path={directory / 'tsdb'}", "--log.level=warn"]
+    command += [f"--storage.tsdb.path={directory / 'tsdb'}", f"--storage.tsdb.retention.time={RETENTION}"]
+    command += ["--log.level=warn"]
     with (directory / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
