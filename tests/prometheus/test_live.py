@@ -1,4 +1,4 @@
-"""A real Prometheus, as deploy/prometheus has it, scrapes a real daemon: series, rules, an alert that comes and goes."""
+"""A real Prometheus, as deploy/prometheus has it, scrapes a real daemon: series, rules, an alert that comes."""
 
 from __future__ import annotations
 
