@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import os
 import resource
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -44,6 +45,8 @@ EXIT_STORE_FAILED = 70
 HEARTBEAT_MAX_S = 30.0
 """A writer that has shown no life for so long is stuck."""
 TICK_S = 0.5
+SIZES_KEPT_S = 0.5
+"""With hundreds of months a look at all files takes some milliseconds."""
 LAG_WATCHED_S = 60.0
 """A scrape sees the worst of so long: it comes more often than this, and misses no stall."""
 SWITCH_INTERVAL_S = 0.0001
@@ -63,6 +66,8 @@ class Daemon:
         self._failed: TrackdError | None = None
         self._ready = False
         self._loop_lags_s = deque([0.0], maxlen=round(LAG_WATCHED_S / TICK_S))
+        self._sized_at = -math.inf
+        self._sizes_then: Mapping[str, Size] = {}
         metrics = PrometheusObserver(self._gauges(), objectives=config.objective)
         observer = observer or metrics
         self._types = types = EventTypes(
@@ -117,11 +122,14 @@ class Daemon:
             subscriber_lag_events=lambda: self._subscribe.lag,
         )
 
-    def _sizes(self) -> dict[str, Size]:
-        """All states, also those that no month is in."""
-        return {state.value: Size(0, 0) for state in MonthState} | {
-            state.value: size for state, size in self._store.sizes().items()
-        }
+    def _sizes(self) -> Mapping[str, Size]:
+        """All states, also those that no month is in. Looked up once a scrape, for all series that come from it."""
+        now = time.monotonic()
+        if now - self._sized_at > SIZES_KEPT_S:
+            nothing = {state.value: Size(0, 0) for state in MonthState}
+            self._sizes_then = nothing | {state.value: size for state, size in self._store.sizes().items()}
+            self._sized_at = now
+        return self._sizes_then
 
     async def run(self, announce: Callable[[Daemon], None]) -> int:
         """Serves until a signal or a failure; returns the exit code of the process."""

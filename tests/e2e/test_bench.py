@@ -1,4 +1,4 @@
-"""`trackd bench query` as its user runs it, small: it ends, its figures are there, and all engines say the same."""
+"""`trackd bench query` and `bench metrics` as their user runs them, small: they end, and their figures are there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trackd
 
+from server.bench.peers import unmeasured
 from server.bench.questions import KINDS
 from tests.e2e.conftest import run
 
@@ -82,3 +84,38 @@ def test_a_peer_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     done = run("bench", "query", "--peer", "Oracle", "--directory", str(tmp_path))
     assert done.returncode == 2
     assert "PostgreSQL" in done.stderr
+
+
+def test_the_figures_about_metrics_are_all_there(directory: Path) -> None:
+    """What they cost a stream and single calls, and how long scrapes take of so many months and types."""
+    small = ("--pairs", "2", "--events", "2000", "--batch", "100", "--calls", "100", "--directory", str(directory))
+    small += ("--months", "10", "--types", "40", "--scrapes", "10")
+    done = run("bench", "metrics", *small, "--json", "--seed", "1")
+    if any(word in done.stderr for word in CANNOT_BE_HERE):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(directory.iterdir()) == []
+    told = json.loads(done.stdout)
+    for way in ("stream", "unary"):
+        assert len(told[way]["costs"]) == 2
+        assert told[way]["with_metrics_per_second"] > 0
+        assert told[way]["without_metrics_per_second"] > 0
+        assert 0 < told[way]["announcing_us"] < 1_000
+        assert told[way]["cost_error"] is not None
+    assert told["scrape"]["months"] >= 10
+    assert told["scrape"]["types"] >= 40
+    assert 0 < told["scrape"]["p50_ms"] <= told["scrape"]["p99_ms"]
+    assert told["bar_cost"] == 0.03
+    assert told["bar_scrape_ms"] == 25.0
+    assert told["bar_scrape_met"] == (told["scrape"]["p50_ms"] < 25.0)
+
+
+def test_a_daemon_that_measures_nothing_serves_all_the_same(tmp_path: Path) -> None:
+    """What `bench metrics` compares with stores events and counts none; its gauges are there."""
+    with unmeasured(tmp_path / "data") as peer:
+        with trackd.Client(peer.target) as client:
+            client.append([trackd.new_event("pr_opened")], source="reviews")
+        samples = peer.samples()
+    assert samples["trackd_head_position"] > 0
+    assert samples["trackd_ingest_commit_seconds_count"] == 0
+    assert samples['trackd_events_ingested_total{result="accepted"}'] == 0
