@@ -84,8 +84,8 @@ def measure(
             def called(peer: Peer, requests: Sequence[bytes]) -> Taken:
                 return _taken(peer, lambda: load.unary(peer.target, requests, callers=CALLERS), 1)
 
-            stream = _compare(on, off, pairs, lambda: traffic.batches(events, batch), streamed, "streaming", say)
-            unary = _compare(on, off, pairs, lambda: list(traffic.requests(calls)), called, "unary calls", say)
+            stream = compare(on, off, pairs, lambda: traffic.batches(events, batch), streamed, "streaming", say)
+            unary = compare(on, off, pairs, lambda: list(traffic.requests(calls)), called, "unary calls", say)
         report["stream"] = stream
         report["unary"] = unary
         for figures, streaming, size in ((stream, True, batch), (unary, False, 1)):
@@ -107,7 +107,7 @@ def measure(
 # What they cost
 
 
-def _compare(
+def compare(
     on: Peer,
     off: Peer,
     pairs: int,
