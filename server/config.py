@@ -10,13 +10,17 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from retention.month import Month
+from server import objectives
 from server.errors import ConfigurationError
 from server.model import NAME
+from server.objectives import Objective
+
+_Section = TypeVar("_Section", bound=msgspec.Struct)
 
 MIB = 1024 * 1024
 
@@ -168,6 +172,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subscribe: Subscribe = Subscribe()
     rotation: Rotation = Rotation()
     doors: Doors = Doors()
+    objective: tuple[Objective, ...] = objectives.DEFAULTS
+    """Those of the file replace the default ones, all of them."""
 
 
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -181,9 +187,11 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
     for key, value in given.items():
         _lay_over(tree, key, value)
     config = _convert(tree, problems)
+    # A value that is not even of the right kind was said already, and was judged by its default.
+    unread = set(problems)
     for key, text in _judge(config):
-        # A value that is not even of the right kind was said already, and was judged by its default.
-        problems.setdefault(key, []).append(text)
+        if key not in unread and key.rpartition(".")[0] not in unread:
+            problems.setdefault(key, []).append(text)
     if problems:
         lines = []
         for key, texts in problems.items():
@@ -219,20 +227,33 @@ def _convert(tree: Mapping[str, Any], problems: dict[str, list[str]]) -> Config:
         kind = known.get(name)
         if kind is None:
             problems[name] = [f"no such section or key; known are {', '.join(known)}"]
-        elif not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-            _take(fields, name, name, value, kind, problems)
-        elif not isinstance(value, dict):
-            problems[name] = ["must be a table"]
+        elif name == "objective":
+            if isinstance(value, list):
+                tables = [
+                    _section(f"{name}[{number}]", table, Objective, problems) for number, table in enumerate(value)
+                ]
+                fields[name] = tuple(tables)
+            else:
+                problems[name] = ["must be tables, each headed [[objective]]"]
+        elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            fields[name] = _section(name, value, kind, problems)
         else:
-            section: dict[str, Any] = {}
-            keys = {field.name: field.type for field in msgspec.structs.fields(kind)}
-            for key, inner in value.items():
-                if key in keys:
-                    _take(section, key, f"{name}.{key}", inner, keys[key], problems)
-                else:
-                    problems[f"{name}.{key}"] = [f"no such key; known are {', '.join(keys)}"]
-            fields[name] = kind(**section)
+            _take(fields, name, name, value, kind, problems)
     return Config(**fields)
+
+
+def _section(dotted: str, value: Any, kind: type[_Section], problems: dict[str, list[str]]) -> _Section:
+    if not isinstance(value, dict):
+        problems[dotted] = ["must be a table"]
+        return kind()
+    section: dict[str, Any] = {}
+    keys = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, inner in value.items():
+        if key in keys:
+            _take(section, key, f"{dotted}.{key}", inner, keys[key], problems)
+        else:
+            problems[f"{dotted}.{key}"] = [f"no such key; known are {', '.join(keys)}"]
+    return kind(**section)
 
 
 def _take(
@@ -253,6 +274,7 @@ def _judge(config: Config) -> Iterator[tuple[str, str]]:
     yield from _judge_listen(config.listen)
     if config.doors.otlp_plain_logs_type and not NAME.fullmatch(config.doors.otlp_plain_logs_type):
         yield "doors.otlp_plain_logs_type", 'must be a type (1 to 128 letters, digits and "_.:/-") or empty'
+    yield from objectives.judge(config.objective)
 
 
 def _judge_numbers(config: Config) -> Iterator[tuple[str, str]]:

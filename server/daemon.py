@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import os
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -22,8 +24,10 @@ from server.ingest.admission import Admission
 from server.ingest.event_types import EventTypes
 from server.ingest.service import IngestService
 from server.ingest.writer import Writer
-from server.metrics import Gauges, PrometheusObserver
-from server.model import MonthState
+from server.metrics.gauges import Gauges
+from server.metrics.observer import PrometheusObserver
+from server.model import MonthState, Size
+from server.observe import Observer
 from server.query.readers import Readers
 from server.query.service import QueryService
 from server.rotation import Rotation
@@ -41,6 +45,10 @@ EXIT_STORE_FAILED = 70
 HEARTBEAT_MAX_S = 30.0
 """A writer that has shown no life for so long is stuck."""
 TICK_S = 0.5
+SIZES_KEPT_S = 0.5
+"""With hundreds of months a look at all files takes some milliseconds."""
+LAG_WATCHED_S = 60.0
+"""A scrape sees the worst of so long: it comes more often than this, and misses no stall."""
 SWITCH_INTERVAL_S = 0.0001
 OPEN_FILES = 65_536
 DRAIN_S = 0.1
@@ -50,53 +58,78 @@ GRACE_S = 20.0
 class Daemon:
     """One run of the daemon over one store."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, observer: Observer | None = None) -> None:
+        """`observer` is told what happens instead of the metrics, which then have gauges only."""
         self._config = config
         self._store = store
         self._stop = asyncio.Event()
         self._failed: TrackdError | None = None
         self._ready = False
-        self._loop_lag_s = 0.0
-        self.observer = PrometheusObserver(self._gauges())
-        types = EventTypes(
+        self._loop_lags_s = deque([0.0], maxlen=round(LAG_WATCHED_S / TICK_S))
+        self._sized_at = -math.inf
+        self._sizes_then: Mapping[str, Size] = {}
+        metrics = PrometheusObserver(self._gauges(), objectives=config.objective)
+        observer = observer or metrics
+        self._types = types = EventTypes(
             store.event_types(), open_registry=config.ingest.open_registry, types_max=config.limits.types_max
         )
         admission = Admission(config.limits, types, lambda: time.time_ns() // 1_000_000)
-        self._writer = Writer(store, admission, config.ingest, config.limits, self.observer, self._fail)
-        ingest = IngestService(config, store, self._writer, types, self.observer)
-        self._readers = Readers(store, config.query, self.observer)
+        self._writer = Writer(store, admission, config.ingest, config.limits, observer, self._fail)
+        ingest = IngestService(config, store, self._writer, types, observer)
+        self._readers = Readers(store, config.query, observer)
         query = QueryService(
             store,
             self._readers,
             answer_rows_max=config.query.answer_rows_max,
             open_registry=config.ingest.open_registry,
         )
-        self._subscribe = SubscribeService(store, config.subscribe, self.observer)
+        self._subscribe = SubscribeService(store, config.subscribe, observer)
         self._writer.committed = self._subscribe.moved
         self._rotation = Rotation(store, self._writer.call, config.rotation)
-        self.rpc = RpcServer(
-            config.listen.grpc, ingest, query, self._subscribe, config.limits, config.doors, self.observer
-        )
-        self.exporter = Exporter(
-            config.listen.metrics, self.observer.registry, alive=self._alive, ready=lambda: self._ready
-        )
+        self.rpc = RpcServer(config.listen.grpc, ingest, query, self._subscribe, config.limits, config.doors, observer)
+        self.exporter = Exporter(config.listen.metrics, metrics.registry, alive=self._alive, ready=lambda: self._ready)
 
     def _gauges(self) -> Gauges:
+        limits, storage, query = self._config.limits, self._config.storage, self._config.query
+        store = self._store
         return Gauges(
+            ready=lambda: self._ready,
             queue_events=lambda: self._writer.queue_events,
+            queue_events_max=lambda: limits.queue_events_max,
             queue_bytes=lambda: self._writer.queue_bytes,
-            head=lambda: self._store.head,
-            months=lambda: len(self._store.months()),
-            months_damaged=lambda: sum(info.state is MonthState.DAMAGED for info in self._store.months()),
-            tail_events=lambda: self._store.tail_events,
-            months_unindexed=lambda: self._store.months_unindexed,
-            months_unmerged=lambda: self._store.months_unmerged,
-            wal_bytes=lambda: self._store.wal_bytes,
-            disk_free_bytes=lambda: self._store.disk_free_bytes,
-            event_loop_lag_seconds=lambda: self._loop_lag_s,
+            queue_bytes_max=lambda: limits.queue_bytes_max,
+            ingest_streams=lambda: self.rpc.ingest_streams,
+            queries_waiting=lambda: self._readers.waiting,
+            queries_waiting_max=lambda: query.waiting_max,
+            head=lambda: store.head,
+            months=lambda: len(store.months()),
+            months_max=lambda: limits.months_max,
+            months_damaged=lambda: sum(info.state is MonthState.DAMAGED for info in store.months()),
+            month_rows=lambda: {state: size.rows for state, size in self._sizes().items()},
+            month_bytes=lambda: {state: size.bytes for state, size in self._sizes().items()},
+            event_types=lambda: len(self._types.known),
+            event_types_max=lambda: limits.types_max,
+            fold_lag_events=lambda: store.tail_events,
+            fold_lag_events_max=lambda: storage.tail_events_max,
+            months_unindexed=lambda: store.months_unindexed,
+            months_unmerged=lambda: store.months_unmerged,
+            wal_bytes=lambda: store.wal_bytes,
+            wal_bytes_max=lambda: storage.wal_bytes_max,
+            disk_free_bytes=lambda: store.disk_free_bytes,
+            disk_free_bytes_min=lambda: storage.disk_free_bytes_min,
+            event_loop_lag_seconds=lambda: max(tuple(self._loop_lags_s)),
             subscribers=lambda: self._subscribe.streams,
-            subscribe_lag_positions=lambda: self._subscribe.lag,
+            subscriber_lag_events=lambda: self._subscribe.lag,
         )
+
+    def _sizes(self) -> Mapping[str, Size]:
+        """All states, also those that no month is in. Looked up once a scrape, for all series that come from it."""
+        now = time.monotonic()
+        if now - self._sized_at > SIZES_KEPT_S:
+            nothing = {state.value: Size(0, 0) for state in MonthState}
+            self._sizes_then = nothing | {state.value: size for state, size in self._store.sizes().items()}
+            self._sized_at = now
+        return self._sizes_then
 
     async def run(self, announce: Callable[[Daemon], None]) -> int:
         """Serves until a signal or a failure; returns the exit code of the process."""
@@ -135,7 +168,7 @@ class Daemon:
         while True:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
-            self._loop_lag_s = max(0.0, time.monotonic() - due)
+            self._loop_lags_s.append(max(0.0, time.monotonic() - due))
             await self._update_health()
 
     async def _update_health(self) -> None:
@@ -159,12 +192,16 @@ def _allow_open_files() -> None:
 
 
 def serve(
-    config: Config, *, ready_file: Path | None = None, announce: Callable[[Daemon], None] = lambda _: None
+    config: Config,
+    *,
+    ready_file: Path | None = None,
+    announce: Callable[[Daemon], None] = lambda _: None,
+    observer: Observer | None = None,
 ) -> int:
     """Opens the store and serves until told to stop; returns the exit code.
 
     `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
-    whole or not at all.
+    whole or not at all. `observer`: see Daemon.
     """
     # Decoding makes thousands of short-lived objects a batch and hardly a cycle: the collector would run for nothing
     # after every 700 of them (measured: 8 % of the ingest rate).
@@ -194,7 +231,7 @@ def serve(
         announce(daemon)
 
     async def run() -> int:
-        return await Daemon(config, store).run(ready)
+        return await Daemon(config, store, observer).run(ready)
 
     try:
         code = asyncio.run(run())

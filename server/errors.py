@@ -8,7 +8,7 @@ it is answered; server/rpc/status.py maps kinds to gRPC statuses in one table.
 from __future__ import annotations
 
 import secrets
-from typing import Self
+from typing import ClassVar, Self
 
 import structlog
 
@@ -17,6 +17,9 @@ log = structlog.get_logger(__name__)
 
 class TrackdError(Exception):
     """Root of all errors that trackd raises on purpose."""
+
+    owed: ClassVar[bool] = False
+    """Whether the daemon owes what was asked for, as UNAVAILABLE and INTERNAL say. Other errors are the asker's own."""
 
     def __init__(
         self, reason: str, message: str, *, hint: str = "", field: str = "", retry_after_ms: int | None = None
@@ -45,6 +48,8 @@ class Invalid(TrackdError):
 class Unavailable(TrackdError):
     """Not now: overload, a full disk, a daemon that is stopping. The same may succeed after `retry_after_ms`."""
 
+    owed = True
+
 
 class Exhausted(TrackdError):
     """A quota or limit of the operator is used up."""
@@ -69,17 +74,25 @@ class DeadlineExceeded(TrackdError):
 class Corrupt(TrackdError):
     """Stored data is damaged or of a format that this version does not know."""
 
+    owed = True
+
 
 class StoreFailed(TrackdError):
     """The store met an I/O error whose outcome is unknown. Nothing may be acknowledged; the daemon must restart."""
+
+    owed = True
 
 
 class Internal(TrackdError):
     """A defect of trackd."""
 
+    owed = True
+
 
 class ConfigurationError(TrackdError):
     """The operator's settings are not usable; the message lists every problem with its key."""
+
+    owed = True
 
 
 def unexpected(error: BaseException) -> Internal:

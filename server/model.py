@@ -290,6 +290,15 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """How much some months hold, as far as is known without asking them."""
+
+    rows: int
+    bytes: int
+    """Of their files, without logs that are still to be folded back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that `check` found wrong: where, and what."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class BatchAnswered:
 
     `accepted + duplicate + rejected + queued` is the number of events sent. `seconds` run from reading the message to
     handing its answer over. `reasons` counts the rejected events by reason; `bytes` is the size of the message.
+    `streamed`: it was a message of a stream; otherwise it was a call of its own.
     """
 
     durability: str
@@ -27,14 +29,28 @@ class BatchAnswered:
     queued: int
     reasons: Mapping[str, int]
     bytes: int
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRefused:
-    """A batch was refused as a whole. `events` is 0 where it could not be decoded far enough to count them."""
+    """A batch was refused as a whole. `events` is 0 where it could not be decoded far enough to count them.
+
+    `owed`: the daemon should have taken it (TrackdError.owed). `streamed` as in BatchAnswered.
+    """
 
     reason: str
     events: int
+    owed: bool = False
+    streamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAbandoned:
+    """A batch was taken and its sender went away, or gave up waiting, before the answer; `seconds` after reading it."""
+
+    durability: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +63,25 @@ class GroupCommitted:
     linger_seconds: float
 
 
+class Ending(Enum):
+    """How a question ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """Its asker got it wrong."""
+    OWED = "owed"
+    """The daemon should have answered (TrackdError.owed), or it took longer than the operator allows."""
+    ABANDONED = "abandoned"
+    """Its asker went away, or gave up waiting."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuestionAnswered:
-    """A question ended. `seconds` include waiting for a reader. Not `ok`: the daemon owes the answer still.
-
-    A question that its caller got wrong is `ok`: the refusal was the right answer.
-    """
+    """A question ended. `seconds` include waiting for a reader."""
 
     kind: str
     seconds: float
-    ok: bool
+    ending: Ending = Ending.ANSWERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +124,9 @@ class Observer:
 
     def batch_refused(self, refusal: BatchRefused) -> None:
         """Once for every batch that was refused as a whole."""
+
+    def batch_abandoned(self, batch: BatchAbandoned) -> None:
+        """Once for every batch that was taken and whose sender did not wait for the answer."""
 
     def accepted_lost(self, events: int) -> None:
         """So many events that were answered as queued were then not stored."""

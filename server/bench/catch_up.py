@@ -1,4 +1,4 @@
-"""How far the daemon's derived data is behind the events that it acknowledged: the gauge `trackd_tail_events`."""
+"""How far the daemon's derived data is behind the events that it acknowledged: the gauge `trackd_fold_lag_events`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 from server.errors import Internal
 
-GAUGE = "trackd_tail_events"
+GAUGE = "trackd_fold_lag_events"
 ALSO = ("trackd_months_unindexed", "trackd_months_unmerged")
 """What else has to be 0 when everything is done."""
 WATCH_S = 0.1

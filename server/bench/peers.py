@@ -58,6 +58,13 @@ def daemon(data: Path, *options: str) -> Iterator[Peer]:
 
 
 @contextmanager
+def unmeasured(data: Path) -> Iterator[Peer]:
+    """A daemon like `daemon` whose metrics nobody counts."""
+    with _process([sys.executable, "-m", "server.bench.unmeasured", str(data)]) as peer:
+        yield peer
+
+
+@contextmanager
 def noop() -> Iterator[Peer]:
     """A bare grpc.aio server with the same methods that answers at once and keeps nothing."""
     with _process([sys.executable, "-m", "server.bench.peers"]) as peer:

@@ -133,6 +133,67 @@ def query(
         raise typer.Exit(1)
 
 
+@app.command("metrics")
+def metrics(
+    pairs: Annotated[int, typer.Option(min=1, max=1_000, help="Runs with and without metrics, in turns.")] = 12,
+    events: Annotated[int, typer.Option(min=1_000, help="Events to stream in a run.")] = 200_000,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events in a message.")] = 1_000,
+    calls: Annotated[int, typer.Option(min=100, help="Unary calls of one event in a run.")] = 4_000,
+    months: Annotated[int, typer.Option(min=1, max=1_000, help="Months of the daemon that is scraped.")] = 300,
+    types: Annotated[int, typer.Option(min=1, max=9_000, help="Event types of the daemon that is scraped.")] = 1_000,
+    scrapes: Annotated[int, typer.Option(min=1, help="Scrapes, idle and again while events come in.")] = 200,
+    directory: Annotated[Path, typer.Option(help="Where to put the data meanwhile; a disk, not tmpfs.")] = Path(),
+    seed: Annotated[int | None, typer.Option(help="Repeat the events of another run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Measure what metrics cost the daemon, and how long a scrape takes.
+
+    Streams the same events to a daemon with metrics and to one without, in turns, and then unary calls; scrapes a
+    daemon that has many months and types, idle and while events come in. `cost` is the median share of the rate
+    that metrics take. Takes about two minutes.
+    """
+    from server.bench.metrics import measure
+
+    chosen = secrets.randbits(32) if seed is None else seed
+    with _progress() as say:
+        figures = measure(
+            pairs=pairs,
+            events=events,
+            batch=batch,
+            calls=calls,
+            months=months,
+            types=types,
+            scrapes=scrapes,
+            directory=directory,
+            seed=chosen,
+            say=say,
+        )
+    figures["seed"] = chosen
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    table = Table("figure", "value", title="trackd bench metrics")
+    table.columns[1].justify = "right"
+    for name, value in _flat(figures):
+        table.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else _shown(value))
+    console = Console()
+    console.print(table)
+    if figures["bar_cost_met"] is None:
+        console.print("The pairs differ by more than the bar: run it again with more --pairs, or on a quiet machine.")
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else "cannot be told" if value is None else str(value)
+
+
+def _flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name} ")
+        else:
+            yield before + name.replace("_", " "), value
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Says what goes on, on standard error; ends the command with the sentence of an error."""

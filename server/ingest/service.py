@@ -17,7 +17,7 @@ from server.ingest.offered import Offered
 from server.ingest.rules import Fault
 from server.ingest.writer import Writer
 from server.model import Durability, EventType
-from server.observe import BatchAnswered, BatchRefused, Observer
+from server.observe import BatchAbandoned, BatchAnswered, BatchRefused, Observer
 from server.storage.contract import Store
 
 DIMENSIONS_MAX = 8
@@ -149,7 +149,7 @@ class IngestService:
 
     # What is announced
 
-    def announce(self, answer: Answer, seconds: float, size_bytes: int) -> None:
+    def announce(self, answer: Answer, seconds: float, size_bytes: int, *, streamed: bool = False) -> None:
         """Tells the observer about an answer that was handed to the transport."""
         reasons: Mapping[str, int] = NO_REASONS
         if answer.items:
@@ -164,12 +164,28 @@ class IngestService:
                 queued=answer.queued,
                 reasons=reasons,
                 bytes=size_bytes,
+                streamed=streamed,
             )
         )
 
-    def announce_refusal(self, error: TrackdError, events: int) -> None:
+    def announce_refusal(self, error: TrackdError, events: int, *, streamed: bool = False) -> None:
         """Tells the observer about a batch that was refused as a whole."""
-        self._observer.batch_refused(BatchRefused(reason=error.reason, events=events))
+        self._observer.batch_refused(BatchRefused(error.reason, events, error.owed, streamed))
+
+    def announce_failure(
+        self, error: BaseException, events: int, seconds: float, durability: Durability = Durability.DURABLE
+    ) -> None:
+        """Tells the observer about a batch whose call got no answer but this error, `seconds` after it was read."""
+        if isinstance(error, asyncio.CancelledError):
+            self.announce_abandoned(durability, seconds)
+        elif isinstance(error, TrackdError):
+            self.announce_refusal(error, events)
+        else:
+            self._observer.batch_refused(BatchRefused("INTERNAL", events, owed=True))
+
+    def announce_abandoned(self, durability: Durability, seconds: float) -> None:
+        """Tells the observer about a batch that was taken and whose sender no longer waits for the answer."""
+        self._observer.batch_abandoned(BatchAbandoned(durability.value, seconds))
 
 
 def _judge_dimensions(keys: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from server.config import Query
 from server.errors import DeadlineExceeded, TrackdError, Unavailable
-from server.observe import Observer, QuestionAnswered
+from server.observe import Ending, Observer, QuestionAnswered
 from server.storage.contract import Reader, Store
 
 _T = TypeVar("_T")
@@ -35,10 +35,10 @@ class Readers:
         Raises Unavailable(QUERY_QUEUE_FULL) if too many wait, DeadlineExceeded(QUERY_TIMEOUT) at the operator's limit.
         """
         start = time.monotonic()
-        ok = False
+        ending = Ending.OWED
         try:
             answer = await asyncio.wait_for(self._run(question), self._settings.timeout_max_ms / 1000)
-            ok = True
+            ending = Ending.ANSWERED
         except TimeoutError as error:
             raise DeadlineExceeded(
                 "QUERY_TIMEOUT",
@@ -46,11 +46,19 @@ class Readers:
                 hint="ask for a shorter time range, or raise query.timeout_max_ms",
             ) from error
         except TrackdError as error:
-            ok = not isinstance(error, Unavailable)
+            ending = Ending.OWED if error.owed else Ending.REFUSED
+            raise
+        except asyncio.CancelledError:
+            ending = Ending.ABANDONED
             raise
         finally:
-            self._observer.question_answered(QuestionAnswered(kind=kind, seconds=time.monotonic() - start, ok=ok))
+            self._observer.question_answered(QuestionAnswered(kind, time.monotonic() - start, ending))
         return answer
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for a reader."""
+        return self._waiting
 
     async def _run(self, question: Callable[[Reader], _T]) -> _T:
         reader = await self._take()

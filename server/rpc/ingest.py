@@ -56,6 +56,7 @@ class IngestMethods:
     async def _append(self, raw: bytes) -> bytes:
         start = time.perf_counter()
         events = 0
+        level = Durability.DURABLE
         try:
             refuse_too_large(len(raw), self._limits)
             source, durability, batch = codec.parse_append(raw)
@@ -72,8 +73,8 @@ class IngestMethods:
                 atomic=batch.atomic,
             )
             answer = await pending.answer()
-        except TrackdError as error:
-            self._ingest.announce_refusal(error, events)
+        except BaseException as error:
+            self._ingest.announce_failure(error, events, time.perf_counter() - start, level)
             raise
         reply = ingest_pb2.AppendResponse(result=codec.result(answer)).SerializeToString()
         self._ingest.announce(answer, time.perf_counter() - start, len(raw))
@@ -141,6 +142,9 @@ class _Stream:
         try:
             await self._answer(reader)
         finally:
+            for batch in self._in_flight:
+                if batch.pending:
+                    self._ingest.announce_abandoned(self._durability, time.perf_counter() - batch.received)
             if not reader.done():
                 # Not awaited and no timeout: the read ends with the call (a cancelled read leaks in grpc.aio 1.85).
                 self._draining = True
@@ -246,14 +250,14 @@ class _Stream:
         if answer:
             reply = ingest_pb2.AppendBatchAnswer(batch_id=batch.batch_id, result=codec.result(answer))
             await self._send(ingest_pb2.AppendStreamResponse(answer=reply))
-            self._ingest.announce(answer, time.perf_counter() - batch.received, batch.bytes)
+            self._ingest.announce(answer, time.perf_counter() - batch.received, batch.bytes, streamed=True)
         elif problem:
             if isinstance(problem, Unavailable) and problem.reason == "STORE_FAILED":
                 raise problem
             refused: status_pb2.Status = status.status_of(problem)
             reply = ingest_pb2.AppendBatchAnswer(batch_id=batch.batch_id, error=refused)
             await self._send(ingest_pb2.AppendStreamResponse(answer=reply))
-            self._ingest.announce_refusal(problem, batch.events)
+            self._ingest.announce_refusal(problem, batch.events, streamed=True)
 
     # The transport
 

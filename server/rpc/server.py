@@ -128,6 +128,11 @@ class RpcServer:
         await self._server.stop(max(0.5, left_s))
 
     @property
+    def ingest_streams(self) -> int:
+        """AppendStream calls that are open."""
+        return self._ingest.open_streams
+
+    @property
     def _open_streams(self) -> int:
         return self._ingest.open_streams + self._subscribe.open_streams
 

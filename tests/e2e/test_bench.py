@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trackd
 
+from server.bench.peers import unmeasured
 from server.bench.questions import KINDS
 from tests.e2e.conftest import run
 
@@ -99,3 +101,38 @@ def test_the_figures_of_a_tracker_are_all_there(directory: Path) -> None:
     for kind in ("plain", "metadata", "burst_plain", "burst_metadata"):
         assert 0 < told[f"track_{kind}_p50_us"] <= told[f"track_{kind}_p99_us"]
     assert isinstance(told["bars_met"], bool)
+
+
+def test_the_figures_about_metrics_are_all_there(directory: Path) -> None:
+    """What they cost a stream and single calls, and how long scrapes take of so many months and types."""
+    small = ("--pairs", "1", "--events", "2000", "--batch", "100", "--calls", "100", "--directory", str(directory))
+    scraped = ("--months", "10", "--types", "40", "--scrapes", "10")
+    done = run("bench", "metrics", *small, *scraped, "--json", "--seed", "1")
+    if any(word in done.stderr for word in CANNOT_BE_HERE):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(directory.iterdir()) == []
+    told = json.loads(done.stdout)
+    for way in ("stream", "unary"):
+        assert told[way]["costs"] == [told[way]["cost"]]
+        assert told[way]["with_metrics_per_second"] > 0
+        assert told[way]["without_metrics_per_second"] > 0
+        assert 0 < told[way]["announcing_us"] < 1_000
+        assert told[way]["cost_error"] is None
+    assert told["scrape"]["months"] >= 10
+    assert told["scrape"]["types"] >= 40
+    assert 0 < told["scrape"]["p50_ms"] <= told["scrape"]["p99_ms"]
+    assert (told["bar_cost"], told["bar_cost_met"]) == (0.03, None)
+    assert told["bar_scrape_ms"] == 25.0
+    assert told["bar_scrape_met"] == (told["scrape"]["p50_ms"] < 25.0)
+
+
+def test_a_daemon_that_measures_nothing_serves_all_the_same(tmp_path: Path) -> None:
+    """What `bench metrics` compares with stores events and counts none; its gauges are there."""
+    with unmeasured(tmp_path / "data") as peer:
+        with trackd.Client(peer.target) as client:
+            client.append([trackd.new_event("pr_opened")], source="reviews")
+        samples = peer.samples()
+    assert samples["trackd_head_position"] > 0
+    assert samples["trackd_ingest_commit_seconds_count"] == 0
+    assert samples['trackd_events_ingested_total{result="accepted"}'] == 0

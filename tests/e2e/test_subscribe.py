@@ -210,7 +210,7 @@ def test_many_follow_and_leave_nothing_behind(served: DaemonProcess, client: Cli
         with ThreadPoolExecutor(50) as threads:
             assert list(threads.map(lambda one: one.events(200), subscribers)) == [sent] * 50
         assert gauge(served, "trackd_subscribe_events_total") == before + 50 * 200
-        assert gauge(served, "trackd_subscribe_lag_positions") == 0
+        assert gauge(served, "trackd_subscriber_lag_events") == 0
         for subscriber in subscribers[::2]:
             subscriber.cancel()
         until_gauge(served, "trackd_subscribers", 25)
@@ -247,7 +247,7 @@ def test_who_does_not_read_costs_a_page_and_is_never_cut_off(tmp_path: Path) -> 
                 send(client, *(event(metadata=text) for _ in range(1_000)))
             peak = resident_mb(daemon)
             assert peak < before + 150, f"{before:.0f} MB before, {peak:.0f} MB with 20 who do not read"
-            assert gauge(daemon, "trackd_subscribe_lag_positions") > 40_000
+            assert gauge(daemon, "trackd_subscriber_lag_events") > 40_000
             quick = Subscriber(channel, after_position=0)
             assert quick.events(50_000) == list(range(1, 50_001))
             assert deaf[7].events(50_000) == list(range(1, 50_001))

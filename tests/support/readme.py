@@ -25,8 +25,10 @@ from typing import Any, Self
 
 from prometheus_client.core import Metric
 
-from server.metrics import Gauges, PrometheusObserver
+from server.metrics.observer import PrometheusObserver
+from server.objectives import DEFAULTS
 from server.rpc.status import CODES
+from tests.support.gauges import make_gauges
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -263,8 +265,7 @@ def metrics_table(families: Iterable[Metric]) -> list[str]:
 
 def registered_metrics() -> list[str]:
     """The table of what the daemon's observer exports."""
-    names = Gauges.__dataclass_fields__
-    observer = PrometheusObserver(Gauges(**dict.fromkeys(names, lambda: 0.0)))
+    observer = PrometheusObserver(make_gauges(), objectives=DEFAULTS)
     return metrics_table(observer.registry.collect())
 
 

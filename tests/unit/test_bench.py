@@ -6,7 +6,7 @@ import itertools
 import random
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from trackd.v1 import ingest_pb2
@@ -16,6 +16,8 @@ from server.bench import databases, verdict
 from server.bench.asking import COMPARED, REPETITIONS_MAX, REPETITIONS_MIN, ask_repeatedly, difference
 from server.bench.catch_up import GAUGE, TailWatch
 from server.bench.history import SOURCES, History, LiveTraffic
+from server.bench.metrics import Taken, compare
+from server.bench.peers import Peer
 from server.bench.query import history_before
 from server.bench.questions import KINDS, Asked, Kind
 from server.bench.spool import Spool
@@ -219,3 +221,33 @@ def test_a_peer_that_is_not_installed_names_the_extra(
     with pytest.raises(Precondition, match=r"trackd\[bench\]") as raised:
         databases.opener(name, tmp_path)
     assert raised.value.reason == "BENCH_PEER_MISSING"
+
+
+def compared(rates: list[tuple[float, float]]) -> tuple[dict[str, Any], list[str]]:
+    """What `bench metrics` makes of rates with and without metrics, and who was driven in which order."""
+    on, off = (Peer(cast(Any, None), name, "") for name in ("on", "off"))
+    left = {"on": [0.0, *(with_them for with_them, _without in rates)], "off": [1.0, *(one for _with, one in rates)]}
+    driven: list[str] = []
+
+    def drive(peer: Peer, _messages: object) -> Taken:
+        driven.append(peer.target)
+        return Taken(left[peer.target].pop(0), 100.0 if peer.target == "off" else 125.0)
+
+    return compare(on, off, len(rates), list, drive, "streaming", lambda _said: None), driven
+
+
+def test_what_metrics_cost_is_the_median_of_the_pairs() -> None:
+    """One run that was disturbed does not move it; the first pair warms up and does not count."""
+    told, driven = compared([(98, 100), (97, 100), (50, 100)])
+    assert told["costs"] == [0.02, 0.03, 0.5]
+    assert told["cost"] == 0.03
+    assert told["cost_error"] > 0.03
+    assert told["cost_of_cpu"] == 0.2
+    assert (told["with_metrics_per_second"], told["without_metrics_per_second"]) == (97, 100)
+    assert driven == ["off", "on", "on", "off", "off", "on", "on", "off"]
+
+
+def test_of_equal_pairs_the_error_is_nothing() -> None:
+    """And of a single pair nobody can tell."""
+    assert compared([(99, 100)] * 4)[0]["cost_error"] == 0
+    assert compared([(99, 100)])[0]["cost_error"] is None

@@ -182,7 +182,7 @@ def test_the_example_explains_every_key_with_its_default(tmp_path: Path) -> None
     """deploy/trackd.toml as it is changes nothing, and with its keys uncommented names all there are, as they are."""
     assert load(EXAMPLE, {}) == Config()
     text = EXAMPLE.read_text("utf-8")
-    uncommented = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^# (?=\w+ = |\[\[)", "", text, flags=re.MULTILINE)
     assert load(write(tmp_path, uncommented), {}) == Config()
     assert keys(tomllib.loads(uncommented)) == keys(msgspec.to_builtins(Config()))
 

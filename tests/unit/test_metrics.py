@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
@@ -15,17 +15,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from trackd.cloudevents.v1 import publish_pb2
 from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
 
-from server.metrics import METHODS, REJECTION_REASONS, Gauges, PrometheusObserver, build_info
+from server.metrics.gauges import Gauges
+from server.metrics.observer import METHODS, REJECTION_REASONS, PrometheusObserver, build_info
+from server.objectives import INGEST_ACK, QUERY, Objective
 from server.observe import (
     BatchAnswered,
     BatchRefused,
     CallHandled,
     CallStarted,
+    Ending,
     GroupCommitted,
     Observer,
     PageRead,
     QuestionAnswered,
 )
+from tests.support.gauges import make_gauges
 
 SERVER = Path(__file__).parents[2] / "server"
 APPEND = ("trackd.v1.IngestService", "Append", "unary")
@@ -61,23 +65,20 @@ PROMISED = {
     "trackd_months",
     "trackd_query_failures_total",
     "trackd_query_seconds_bucket",
-    "trackd_tail_events",
+    "trackd_fold_lag_events",
+    "trackd_month_bytes",
+    "trackd_month_rows",
     "trackd_months_unindexed",
     "trackd_months_unmerged",
     "trackd_sqlite_wal_bytes",
     "trackd_subscribe_bytes_total",
     "trackd_subscribe_events_total",
-    "trackd_subscribe_lag_positions",
+    "trackd_subscriber_lag_events",
     "trackd_subscribe_page_seconds_bucket",
     "trackd_subscribers",
     "trackd_write_queue_bytes",
     "trackd_write_queue_events",
 }
-
-
-def make_gauges(**readings: float) -> Gauges:
-    """Gauges that read what is given, and 0."""
-    return Gauges(**{field.name: partial(float, readings.get(field.name, 0)) for field in fields(Gauges)})
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_nothing_that_is_known_adds_a_series_when_it_happens(observer: Prometheu
     observer.batch_refused(BatchRefused("DISK_FULL", 7))
     observer.group_committed(GroupCommitted(1, 3, 0.002, 0.001))
     for kind in ("list_events", "count_events"):
-        observer.question_answered(QuestionAnswered(kind, 0.1, ok=False))
+        observer.question_answered(QuestionAnswered(kind, 0.1, Ending.OWED))
     for service, method in METHODS:
         observer.call_started(CallStarted(service, method, METHODS[service, method]))
         observer.call_handled(CallHandled(service, method, METHODS[service, method], "UNAVAILABLE", 0.1))
@@ -190,9 +191,10 @@ def test_an_acknowledgement_is_observed_once_a_batch(observer: PrometheusObserve
 
 def test_an_objective_is_a_bucket() -> None:
     """The share of answers within a promised latency is exact on a boundary only; one that is there is not doubled."""
-    observer = PrometheusObserver(make_gauges(), objectives_seconds=(0.02, 0.05))
+    objectives = [Objective(kind, kind, threshold_ms, 0.9) for kind in (INGEST_ACK, QUERY) for threshold_ms in (20, 50)]
+    observer = PrometheusObserver(make_gauges(), objectives=objectives)
     observer.batch_answered(answered(seconds=0.015))
-    observer.question_answered(QuestionAnswered("list_events", 0.015, ok=True))
+    observer.question_answered(QuestionAnswered("list_events", 0.015))
     for name, labels in (("ingest_ack", {"durability": "durable"}), ("query", {"kind": "list_events"})):
         buckets = [
             (bound, value(observer, f"trackd_{name}_seconds_bucket", le=bound, **labels))
@@ -221,8 +223,8 @@ def test_what_was_queued_and_then_lost_is_counted(observer: PrometheusObserver) 
 
 def test_a_question_is_observed_and_its_failure_counted(observer: PrometheusObserver) -> None:
     """Every question has a latency; those whose answer is owed are failures as well."""
-    observer.question_answered(QuestionAnswered("count_events", 0.02, ok=True))
-    observer.question_answered(QuestionAnswered("count_events", 60.0, ok=False))
+    observer.question_answered(QuestionAnswered("count_events", 0.02))
+    observer.question_answered(QuestionAnswered("count_events", 60.0, Ending.OWED))
     assert value(observer, "trackd_query_seconds_count", kind="count_events") == 2
     assert value(observer, "trackd_query_failures_total", kind="count_events") == 1
     assert value(observer, "trackd_query_failures_total", kind="list_events") == 0
@@ -305,7 +307,8 @@ def test_a_broken_gauge_hides_no_other_series() -> None:
     def broken() -> float:
         raise OSError
 
-    observer = PrometheusObserver(Gauges(**{field.name: broken for field in fields(Gauges)}))
+    broken_all: Any = dict.fromkeys((field.name for field in fields(Gauges)), broken)
+    observer = PrometheusObserver(Gauges(**broken_all))
     shown = series(observer)
     assert str(shown["trackd_disk_free_bytes", ()]) == "nan"
     assert ("trackd_events_accepted_lost_total", ()) in shown
@@ -333,7 +336,7 @@ def test_an_observer_that_wants_to_know_nothing_is_fine_with_everything() -> Non
     observer.batch_refused(BatchRefused("DRAINING", 1))
     observer.accepted_lost(1)
     observer.group_committed(GroupCommitted(1, 1, 0.1, 0.0))
-    observer.question_answered(QuestionAnswered("list_events", 0.1, ok=True))
+    observer.question_answered(QuestionAnswered("list_events", 0.1))
     observer.page_read(PageRead(0.1, 5))
     observer.events_delivered(5, 500)
     observer.call_started(CallStarted(*APPEND))

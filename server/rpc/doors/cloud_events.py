@@ -14,7 +14,6 @@ from trackd.cloudevents.v1 import publish_pb2
 from trackd.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 from server.config import Limits
-from server.errors import TrackdError
 from server.ingest import by_source
 from server.ingest.rules import Fault
 from server.ingest.service import IngestService
@@ -55,8 +54,8 @@ class CloudEventMethods:
             answer = await by_source.append(
                 self._ingest, published.parts(), size_bytes=len(raw), faults=published.faults
             )
-        except TrackdError as error:
-            self._ingest.announce_refusal(error, events)
+        except BaseException as error:
+            self._ingest.announce_failure(error, events, time.perf_counter() - start)
             raise
         reply = publish_pb2.PublishResponse(result=codec.result(answer)).SerializeToString()
         self._ingest.announce(answer, time.perf_counter() - start, len(raw))

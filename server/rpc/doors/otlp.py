@@ -26,7 +26,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from server.config import Limits
-from server.errors import Invalid, TrackdError
+from server.errors import Invalid
 from server.ingest import by_source
 from server.ingest.answer import Answer
 from server.ingest.offered import Offered
@@ -76,8 +76,8 @@ class LogsMethods:
             refuse_too_large(len(raw), self._limits)
             export = parse(raw, count)
             answer = await by_source.append(self._ingest, export.parts(self._mapping), size_bytes=len(raw))
-        except TrackdError as error:
-            self._ingest.announce_refusal(error, records)
+        except BaseException as error:
+            self._ingest.announce_failure(error, records, time.perf_counter() - start)
             raise
         reply = response(answer, records)
         self._ingest.announce(answer, time.perf_counter() - start, len(raw))

@@ -32,6 +32,7 @@ from server.model import (
     Order,
     Outcome,
     Rebuilt,
+    Size,
 )
 from server.question import Answer, Question, Read
 from server.storage.contract import Reader, Store
@@ -148,6 +149,15 @@ class MemoryStore(Store):
     def months(self) -> Sequence[MonthInfo]:
         with self._lock:
             return [self._info(month) for month in sorted(self._months)]
+
+    def sizes(self) -> Mapping[MonthState, Size]:
+        with self._lock:
+            rows = Counter(Month.of(event.timestamp_ms) for event in self._log)
+            sizes: dict[MonthState, Size] = {}
+            for month in self._months:
+                state = self._info(month).state
+                sizes[state] = Size(sizes.get(state, Size(0, 0)).rows + rows[month], 0)
+            return sizes
 
     def last_positions(self) -> Mapping[Month, int]:
         with self._lock:

@@ -10,7 +10,7 @@ from pathlib import Path
 from retention.month import Month
 from server import config
 from server.errors import StoreFailed, TrackdError, Unavailable
-from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome, Rebuilt
+from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome, Rebuilt, Size
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
@@ -99,6 +99,9 @@ class SqliteStore(Store):
     def months(self) -> Sequence[MonthInfo]:
         return sorted(self._months.copy().values(), key=lambda info: info.month)
 
+    def sizes(self) -> Mapping[MonthState, Size]:
+        return self._derived.sizes(self.months())
+
     def last_positions(self) -> Mapping[Month, int]:
         return self._last_positions.copy()
 
@@ -127,7 +130,6 @@ class SqliteStore(Store):
 
     @property
     def disk_free_bytes(self) -> int:
-        """Room left on the file system of the data directory."""
         with sqlite.translated():
             return self._layout.free_bytes()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from retention.month import Month
 from server import config
-from server.model import EventType, MonthInfo
+from server.model import EventType, MonthInfo, MonthState, Size
 from server.storage.sqlite.index.folder import Folder
 from server.storage.sqlite.index.held import Held
 from server.storage.sqlite.index.indexes import Indexes
@@ -49,6 +50,7 @@ class Derived:
             return {key: entry.dimensions for key, entry in types().items() if entry.dimensions}
 
         self._month_info = info
+        self._layout = layout
         self.erased = set(erased)
         """Months of which events were ever removed: whoever reads another one need not look."""
         self.zones: dict[str, ZoneInfo] = {name: zone_of(name) for name in ("UTC", *settings.reporting_time_zones)}
@@ -138,6 +140,17 @@ class Derived:
         """Months whose runs are about to be merged."""
         return self._folder.merging
 
+    def sizes(self, months: Iterable[MonthInfo]) -> dict[MonthState, Size]:
+        """What indexes know of these months, and the length of their files. The tail is of months that take events."""
+        sizes: dict[MonthState, Size] = {}
+        for info in months:
+            version, index = self.indexes.version(info), self.indexes.path(info)
+            rows = sum(run.rows for run in version.runs) if version else 0
+            files = [self._layout.events(info.month, info.generation), *([index] if index else [])]
+            size = sizes.get(info.state, Size(len(self.tail) if info.state is MonthState.OPEN else 0, 0))
+            sizes[info.state] = Size(size.rows + rows, size.bytes + sum(map(_length, files)))
+        return sizes
+
     def settle(self, timeout_s: float) -> bool:
         """Waits until everything is folded and merged; False if that takes longer."""
         end = time.monotonic() + timeout_s
@@ -155,3 +168,10 @@ class Derived:
     def close(self) -> None:
         """Ends the thread. What is not folded yet is found by the next start."""
         self._folder.close()
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it was replaced meanwhile, or is missing from a damaged month
+        return 0

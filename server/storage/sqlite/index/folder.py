@@ -243,6 +243,8 @@ class Folder:
             if len(rows):
                 watermark = floor
                 self._put(file, rows, tags, watermark)
+        # Nothing may have been written: then nobody was told yet what there is.
+        self._indexes.publish(file)
         self._tail.gap_filled(month, watermark, floor=floor, mark=mark)
         if self._truth.removals_generation(month) > file.state()[1]:
             self._to_remove.add(month)

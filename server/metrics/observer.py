@@ -1,4 +1,4 @@
-"""The Prometheus side of what core code announces. Besides the exporter the only module that knows prometheus_client.
+"""The Prometheus side of what core code announces. Besides the exporter only this package knows prometheus_client.
 
 Names and labels of gRPC are those of go-grpc-middleware, which dashboards know. No label value comes from a client. A
 series that is known exists from the start, because a rate() needs the zero before the first one.
@@ -6,24 +6,25 @@ series that is known exists from the start, because a rate() needs the zero befo
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
+from server.metrics.gauges import GaugeCollector, Gauges
+from server.metrics.promises import Tally, TallyCollector
 from server.model import Durability
+from server.objectives import AVAILABILITY, INGEST_ACK, QUERY, Objective
 from server.observe import (
+    BatchAbandoned,
     BatchAnswered,
     BatchRefused,
     CallHandled,
     CallStarted,
+    Ending,
     GroupCommitted,
     Observer,
     PageRead,
@@ -115,47 +116,35 @@ GO_CODES: Mapping[str, str] = {
 }
 """Status names of the gRPC specification -> Go's spelling, which the dashboards use."""
 
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """What is read at the moment of a scrape, on the scraper's thread: cheap, no SQL. One that raises shows as NaN."""
-
-    queue_events: Callable[[], float]
-    queue_bytes: Callable[[], float]
-    head: Callable[[], float]
-    months: Callable[[], float]
-    months_damaged: Callable[[], float]
-    tail_events: Callable[[], float]
-    months_unindexed: Callable[[], float]
-    months_unmerged: Callable[[], float]
-    wal_bytes: Callable[[], float]
-    disk_free_bytes: Callable[[], float]
-    event_loop_lag_seconds: Callable[[], float]
-    subscribers: Callable[[], float]
-    subscribe_lag_positions: Callable[[], float]
+OWED_CODES = frozenset({"UNAVAILABLE", "INTERNAL"})
+"""What the daemon itself is at fault for: TrackdError.owed."""
 
 
 class PrometheusObserver(Observer):
     """Turns announcements into series of its own `registry`."""
 
     def __init__(
-        self, gauges: Gauges, *, objectives_seconds: Iterable[float] = (), build: Mapping[str, str] | None = None
+        self, gauges: Gauges, *, objectives: Sequence[Objective] = (), build: Mapping[str, str] | None = None
     ) -> None:
-        """`objectives_seconds`: latencies promised to users. Each becomes a bucket, for a share is exact only there.
+        """`objectives`: their thresholds become buckets, for a share is exact only there.
 
         `build`: what `trackd_build_info` says; None takes `build_info()`.
         """
         # Drops a second series beside each counter, with a time nobody asks for. The switch is global to the process.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        buckets = sorted({*LATENCY_BUCKETS_S, *objectives_seconds})
-        self._batches = _BatchSeries(self.registry, buckets)
-        self._calls = _CallSeries(self.registry, buckets)
-        self._questions = _QuestionSeries(self.registry, buckets)
-        self._pages = _PageSeries(self.registry, buckets)
+        tallies = [Tally(objective) for objective in objectives]
+        self._ack_tallies, self._query_tallies, self._call_tallies = (
+            [tally for tally in tallies if tally.objective.kind == kind] for kind in (INGEST_ACK, QUERY, AVAILABILITY)
+        )
+        self._batches = _BatchSeries(self.registry, _buckets(self._ack_tallies))
+        self._calls = _CallSeries(self.registry, LATENCY_BUCKETS_S)
+        self._questions = _QuestionSeries(self.registry, _buckets(self._query_tallies))
+        self._pages = _PageSeries(self.registry, LATENCY_BUCKETS_S)
         info = Info("trackd_build", "Always 1; the labels say what runs.", registry=self.registry)
         info.info(dict(build_info() if build is None else build))
-        self.registry.register(_GaugeCollector(gauges))
+        self.registry.register(GaugeCollector(gauges))
+        self.registry.register(TallyCollector(tallies))
         # Memory, processor time and open files of this process, under their standard names.
         ProcessCollector(registry=self.registry)
 
@@ -175,11 +164,29 @@ class PrometheusObserver(Observer):
             results["queued"].inc(batch.queued)
         for reason, events in batch.reasons.items():
             series.rejections[reason].inc(events)
+        if batch.durability == Durability.DURABLE.value:
+            for tally in self._ack_tallies:
+                tally.answered(batch.seconds)
+        if batch.streamed:
+            for tally in self._call_tallies:
+                tally.answered(batch.seconds)
 
     def batch_refused(self, refusal: BatchRefused) -> None:
         """Counts the batch by reason and its events as refused."""
         self._batches.refusals[refusal.reason].inc()
         self._batches.results["refused"].inc(refusal.events)
+        if refusal.owed:
+            for tally in self._ack_tallies:
+                tally.owed()
+            if refusal.streamed:
+                for tally in self._call_tallies:
+                    tally.owed()
+
+    def batch_abandoned(self, batch: BatchAbandoned) -> None:
+        """Bad for an objective whose threshold was over by then."""
+        if batch.durability == Durability.DURABLE.value:
+            for tally in self._ack_tallies:
+                tally.abandoned(batch.seconds)
 
     def accepted_lost(self, events: int) -> None:
         """Counts them."""
@@ -196,7 +203,15 @@ class PrometheusObserver(Observer):
     def question_answered(self, question: QuestionAnswered) -> None:
         """Observes its latency, and counts it if it failed."""
         self._questions.seconds[question.kind].observe(question.seconds)
-        if not question.ok:
+        ending = question.ending
+        for tally in self._query_tallies:
+            if ending is Ending.ANSWERED:
+                tally.answered(question.seconds)
+            elif ending is Ending.OWED:
+                tally.owed()
+            elif ending is Ending.ABANDONED:
+                tally.abandoned(question.seconds)
+        if ending is Ending.OWED:
             self._questions.failures[question.kind].inc()
 
     def page_read(self, page: PageRead) -> None:
@@ -217,6 +232,12 @@ class PrometheusObserver(Observer):
         self._calls.handled[call.service, call.method][GO_CODES.get(call.code, "Unknown")].inc()
         if call.type == "unary":
             self._calls.seconds[call.service, call.method].observe(call.seconds)
+        if call.code == "OK":
+            for tally in self._call_tallies:
+                tally.answered(call.seconds)
+        elif call.code in OWED_CODES:
+            for tally in self._call_tallies:
+                tally.owed()
 
     def message_received(self, service: str, method: str, type: str) -> None:  # noqa: ARG002  # METHODS knows it
         """Counts it."""
@@ -225,6 +246,10 @@ class PrometheusObserver(Observer):
     def message_sent(self, service: str, method: str, type: str) -> None:  # noqa: ARG002  # METHODS knows it
         """Counts it."""
         self._calls.sent[service, method].inc()
+
+
+def _buckets(tallies: Iterable[Tally]) -> Sequence[float]:
+    return sorted({*LATENCY_BUCKETS_S, *(tally.objective.threshold_seconds for tally in tallies)})
 
 
 def build_info() -> dict[str, str]:
@@ -276,7 +301,7 @@ class _BatchSeries:
         def histogram(name: str, text: str, bounds: Sequence[float], *labels: str) -> Histogram:
             return Histogram(name, text, labels, registry=registry, buckets=bounds)
 
-        ack = "From reading a batch to handing its answer to gRPC: what the service level is about."
+        ack = "Seconds from reading a batch to handing its answer to gRPC: what users wait for."
         self.ack_seconds = _ByWord(
             histogram("trackd_ingest_ack_seconds", ack, buckets, "durability").labels,
             [level.value for level in Durability],
@@ -292,11 +317,13 @@ class _BatchSeries:
             REFUSAL_REASONS,
         )
         self.lost = counter("trackd_events_accepted_lost", "Events answered as queued and then not stored.")
-        self.bytes = counter("trackd_ingest_received_bytes", "Encoded size of the batches that were taken.")
-        self.commit_seconds = histogram("trackd_ingest_commit_seconds", "How long a group took to be durable.", buckets)
+        self.bytes = counter("trackd_ingest_received_bytes", "Bytes of the batches that were taken, as encoded.")
+        self.commit_seconds = histogram(
+            "trackd_ingest_commit_seconds", "Seconds that a group took to be durable.", buckets
+        )
         self.commit_events = histogram("trackd_ingest_commit_events", "Events in a group.", COMMIT_BUCKETS_EVENTS)
         self.commit_batches = counter("trackd_ingest_commit_batches", "Batches in groups that were committed.")
-        self.linger_seconds = counter("trackd_ingest_linger_seconds", "Time that groups waited for more batches.")
+        self.linger_seconds = counter("trackd_ingest_linger_seconds", "Seconds that groups waited for more batches.")
 
 
 class _CallSeries:
@@ -309,7 +336,7 @@ class _CallSeries:
             return Counter(name, text, (*labels, *more), registry=registry)
 
         handled = counter("grpc_server_handled", "Calls that ended, by status.", "grpc_code")
-        text = "How long unary calls took."
+        text = "Seconds that unary calls took."
         seconds = Histogram("grpc_server_handling_seconds", text, labels, registry=registry, buckets=buckets)
         self.started = _ByMethod(counter("grpc_server_started", "Calls that came in.").labels)
         self.handled = _ByMethod(
@@ -326,7 +353,7 @@ class _QuestionSeries:
     """Latency and failures of questions."""
 
     def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
-        text = "From a question to its answer, waiting for a reader included."
+        text = "Seconds from a question to its answer, waiting for a reader included."
         seconds = Histogram("trackd_query_seconds", text, ("kind",), registry=registry, buckets=buckets)
         text = "Questions that the daemon owes the answer to."
         failures = Counter("trackd_query_failures", text, ("kind",), registry=registry)
@@ -338,50 +365,9 @@ class _PageSeries:
     """Pages for subscribers."""
 
     def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
-        text = "How long a page for subscribers took, waiting for a reader included."
+        text = "Seconds that a page for subscribers took, waiting for a reader included."
         self.seconds = Histogram("trackd_subscribe_page_seconds", text, registry=registry, buckets=buckets)
         self.events = Counter("trackd_subscribe_events", "Events sent to subscribers.", registry=registry)
-        self.bytes = Counter("trackd_subscribe_bytes", "Encoded size of those events.", registry=registry)
-
-
-class _GaugeCollector(Collector):
-    """Reads the gauges when it is asked, so that they cost nothing in between."""
-
-    def __init__(self, gauges: Gauges) -> None:
-        self._gauges = (
-            ("trackd_write_queue_events", "Events waiting for the writer.", gauges.queue_events),
-            ("trackd_write_queue_bytes", "Bytes of batches waiting for the writer.", gauges.queue_bytes),
-            ("trackd_head_position", "The highest position that is durable and visible.", gauges.head),
-            ("trackd_months", "Months in the store.", gauges.months),
-            ("trackd_months_damaged", "Months that cannot be read and refuse everything.", gauges.months_damaged),
-            ("trackd_tail_events", "Events that the index does not cover yet, over all months.", gauges.tail_events),
-            (
-                "trackd_months_unindexed",
-                "Months whose index is missing or behind: questions about them read the events themselves.",
-                gauges.months_unindexed,
-            ),
-            ("trackd_months_unmerged", "Months whose index is complete and has runs to merge.", gauges.months_unmerged),
-            ("trackd_sqlite_wal_bytes", "Size of all write-ahead logs.", gauges.wal_bytes),
-            ("trackd_disk_free_bytes", "Room left on the file system of the data.", gauges.disk_free_bytes),
-            ("trackd_event_loop_lag_seconds", "How late the event loop last was.", gauges.event_loop_lag_seconds),
-            ("trackd_subscribers", "Subscribers that are connected.", gauges.subscribers),
-            (
-                "trackd_subscribe_lag_positions",
-                "By how many positions the slowest subscriber is behind the head.",
-                gauges.subscribe_lag_positions,
-            ),
+        self.bytes = Counter(
+            "trackd_subscribe_bytes", "Bytes sent to subscribers: their events as encoded.", registry=registry
         )
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """The names alone: registering must not call what is not there yet."""
-        for name, text, _read in self._gauges:
-            yield GaugeMetricFamily(name, text)
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One reading of each."""
-        for name, text, read in self._gauges:
-            try:
-                value = float(read())
-            except Exception:  # noqa: BLE001  # one broken reading must not hide all other series
-                value = math.nan
-            yield GaugeMetricFamily(name, text, value=value)

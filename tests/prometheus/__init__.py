@@ -1,0 +1,1 @@
+"""What only Prometheus itself can say: `pytest tests/prometheus`, with Debian's package prometheus installed."""
