@@ -170,10 +170,10 @@ def _survey(layout: Layout, month: Month, generation: int, *, users_from: int) -
     connection = sqlite.open_reader(path, cache_bytes=0)
     try:
         with sqlite.translated(path):
+            about = schema.read_about(connection, path)  # before anything else: it may be no file of ours
             last = connection.execute(f"SELECT max(position) FROM {schema.events_table(month)}").get or 0
             # Of events that were erased since: their positions are not given again.
             erased = connection.execute("SELECT value FROM about WHERE key = 'last_position'").get or 0
-            about = schema.read_about(connection, path)
             return _Survey(
                 bool(last or erased),
                 MonthState(str(about.get("state", MonthState.OPEN.value))),
