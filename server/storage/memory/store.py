@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+from retention.chain import Deed
+from retention.hold import Hold
 from retention.month import Month
 from server.content import same_change, same_json
 from server.errors import NotFound, Precondition, TrackdError, Unavailable
@@ -35,9 +37,11 @@ from server.model import (
     Size,
 )
 from server.question import Answer, Question, Read
+from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten
 from server.storage.contract import Reader, Store
 from server.storage.digest import digest_of
 from server.storage.memory import aggregation
+from server.storage.memory.records import MemoryRecords
 
 _POSITION = attrgetter("position")
 _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthState.OPEN)}
@@ -64,6 +68,7 @@ class MemoryStore(Store):
         """How often events of a month were removed."""
         self._types: dict[str, EventType] = {}
         self._sources: set[str] = set()
+        self._records = MemoryRecords()
 
     @property
     def head(self) -> int:
@@ -129,6 +134,16 @@ class MemoryStore(Store):
                 raise Precondition("MONTH_CHANGED", f"{rebuilt.month} has changed", hint="rebuild it again")
             self._infos[rebuilt.month] = MonthInfo(rebuilt.month, rebuilt.generation, rebuilt.state)
             return self._info(rebuilt.month)
+
+    @property
+    def records(self) -> MemoryRecords:
+        return self._records
+
+    def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
+        raise NotImplementedError
+
+    def drop(self, month: Month, lost: Losses, deed: Deed) -> MonthInfo:
+        raise NotImplementedError
 
     def _info(self, month: Month) -> MonthInfo:
         return self._infos.get(month) or MonthInfo(month, 1, MonthState.OPEN)
@@ -269,6 +284,9 @@ class MemoryReader(Reader):
         events = self._events_up_to(as_of)
         tables = tuple(aggregation.table(question, self._each(events)) for question in questions)
         return Answer(tables, as_of, Read(rows=len(questions) * len(events)))
+
+    def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
+        raise NotImplementedError
 
     def interrupt(self) -> None:
         self._interrupted = True

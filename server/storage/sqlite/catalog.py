@@ -15,7 +15,7 @@ import orjson
 
 from retention.month import Month
 from server.errors import Corrupt, StoreFailed
-from server.model import EventType, MonthState
+from server.model import EventType, MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 
@@ -57,6 +57,7 @@ class Catalog:
 
     def _add_what_is_new(self) -> None:
         """Columns that came after the first release of this format; older programs do not mind them."""
+        self._connection.execute(schema.RECORDS)
         columns = {row[1] for row in sqlite.fetch(self._connection, "PRAGMA table_info(types)")}
         if "dimensions" not in columns:
             self._connection.execute("ALTER TABLE types ADD COLUMN dimensions TEXT NOT NULL DEFAULT '[]'")
@@ -82,12 +83,16 @@ class Catalog:
 
     def set_generation(self, month: Month, generation: int, state: MonthState) -> None:
         """Makes a generation the current one of its month: the commit is the swap."""
-        with sqlite.translated(self._path), self._owned():
-            self._connection.execute(
-                "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE "
-                "SET generation = excluded.generation, state = excluded.state",
-                (str(month), generation, state.value),
-            )
+        with sqlite.translated(self._path), self.owned():
+            self.put_month(MonthInfo(month, generation, state))
+
+    def put_month(self, info: MonthInfo) -> None:
+        """The same, in the transaction under way."""
+        self._connection.execute(
+            "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE "
+            "SET generation = excluded.generation, state = excluded.state",
+            (str(info.month), info.generation, info.state.value),
+        )
 
     # Numbers
 
@@ -98,7 +103,7 @@ class Catalog:
 
     def reserve(self, name: str, next_number: int) -> None:
         """From now on, after any restart, numbers of this kind start at `next_number`."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             self._connection.execute(
                 "INSERT INTO reserved VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET next = excluded.next",
                 (name, next_number),
@@ -119,7 +124,7 @@ class Catalog:
 
     def put_type(self, key: int, entry: EventType) -> None:
         """Adds or replaces one entry of the registry."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             self._connection.execute(
                 "INSERT INTO types (key, name, description, registered_ms, declared, dimensions) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET description = excluded.description, "
@@ -141,7 +146,7 @@ class Catalog:
 
     def put_source(self, key: int, name: str) -> None:
         """Adds a source."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             self._connection.execute("INSERT INTO sources VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name))
 
     # The dictionary of users
@@ -165,13 +170,19 @@ class Catalog:
 
     def put_users(self, keys: Mapping[str, int], complete: int) -> None:
         """Adds users (name -> key); the catalog now knows every key below `complete`."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             columns: sqlite.Columns = {"key": list(keys.values()), "name": list(keys)}
             sqlite.insert(self._connection, "users", columns, suffix=" ON CONFLICT DO NOTHING")
             self._connection.execute("UPDATE about SET value = ? WHERE key = 'users_complete'", (complete,))
 
-    def _owned(self) -> _Owned:
-        return _Owned(self._connection, self._fence)
+    @property
+    def connection(self) -> apsw.Connection:
+        """For tables that have a module of their own; whoever writes does so within `owned`."""
+        return self._connection
+
+    def owned(self) -> Owned:
+        """A transaction."""
+        return Owned(self._connection, self._fence)
 
 
 class CatalogReader:
@@ -205,7 +216,7 @@ class CatalogReader:
             self._connection.close()
 
 
-class _Owned:
+class Owned:
     """A transaction that commits only while we are the last opener: a process that lost its directory cannot write."""
 
     def __init__(self, connection: apsw.Connection, fence: int) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 
+from retention.hold import Hold
 from retention.month import Month
 from server.errors import Corrupt, TrackdError
 from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
 from server.question import Answer, Question
+from server.rewriting import MonthStocks
 from server.storage.contract import Reader
 from server.storage.sqlite import questions, schema
 from server.storage.sqlite.answers.aggregate import Aggregates
@@ -93,6 +95,9 @@ class SqliteReader(Reader):
         with self._files.question():
             months = self._touched(lambda month: any(where.touches(month) for where in filters))
             return self._aggregates.answer(questions, months)
+
+    def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
+        raise NotImplementedError
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""

@@ -40,6 +40,31 @@ CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT
 CREATE TABLE users (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 """
 
+RECORDS = """
+-- What retention did, and what it has to know (server.storage.records). Holds may name people; evidence names nobody.
+CREATE TABLE IF NOT EXISTS evidence (sequence INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS holds (
+  code TEXT PRIMARY KEY,
+  released_ms INTEGER,
+  document TEXT NOT NULL        -- a JSON object: what it selects, why, since when
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS copies (
+  month TEXT NOT NULL,          -- YYYY-MM
+  name TEXT NOT NULL,
+  document TEXT NOT NULL,       -- a JSON object: the fields of retention.facts.Copy
+  PRIMARY KEY (month, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS losses (
+  month TEXT NOT NULL,          -- YYYY-MM
+  type TEXT NOT NULL,
+  gone INTEGER NOT NULL,        -- 1: rows were dropped
+  users INTEGER NOT NULL,       -- 1: distinct users are not those of the rows
+  grain_ms INTEGER NOT NULL,    -- times are rounded to this; 0: they are not
+  since_ms INTEGER NOT NULL,
+  PRIMARY KEY (month, type)
+) STRICT, WITHOUT ROWID;
+"""
+
 REMOVED = """
 -- Erased events that an index may still have; about.removals is the last generation, about.removals_purged the last one
 -- that every index has applied.

@@ -7,10 +7,12 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from retention.chain import Deed
 from retention.month import Month
 from server import config
 from server.errors import StoreFailed, TrackdError, Unavailable
 from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome, Rebuilt, Size
+from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
@@ -25,6 +27,7 @@ from server.storage.sqlite.month_file import Keys, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
 from server.storage.sqlite.open_months import OpenMonths
 from server.storage.sqlite.reader import SqliteReader
+from server.storage.sqlite.records import CatalogRecords
 from server.storage.sqlite.rotation import CLOSED, Rotation
 from server.storage.sqlite.visits import Visits
 
@@ -54,6 +57,7 @@ class SqliteStore(Store):
                 sync_directory(root)
                 self._positions = Counter(self._catalog, "position", POSITION_BLOCK)
                 self._users = UserKeys(self._catalog)
+                self._records = CatalogRecords(self._catalog)
                 found = recovery.recover(self._layout, self._catalog, self._positions, self._users)
         except BaseException:
             self._lock.release()
@@ -309,6 +313,16 @@ class SqliteStore(Store):
 
     def rebuild(self, month: Month, state: MonthState, heard: Callable[[int], None] | None = None) -> Rebuilt:
         return self._rotation.rebuild(self._catalog.store_id, month, state, heard)
+
+    @property
+    def records(self) -> CatalogRecords:
+        return self._records
+
+    def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
+        raise NotImplementedError
+
+    def drop(self, month: Month, lost: Losses, deed: Deed) -> MonthInfo:
+        raise NotImplementedError
 
     def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
         return self._rotation.adopt(rebuilt)
