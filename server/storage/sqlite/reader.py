@@ -13,8 +13,8 @@ import orjson
 
 from retention.hold import Hold
 from retention.month import Month
-from server.errors import Corrupt, TrackdError
-from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
+from server.errors import Corrupt, NotFound, TrackdError
+from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, MonthState, Order
 from server.question import Answer, Question
 from server.rewriting import MonthStocks
 from server.storage.contract import Reader
@@ -23,6 +23,7 @@ from server.storage.sqlite.answers.aggregate import Aggregates
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
+from server.storage.sqlite.answers.stocks import open_stocks, sealed_stocks
 from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
@@ -97,7 +98,14 @@ class SqliteReader(Reader):
             return self._aggregates.answer(questions, months)
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
-        raise NotImplementedError
+        info = next((one for one in self._touched(lambda other: other == month)), None)
+        if info is None:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+        size = self._files.size(info)
+        if info.state is not MonthState.SEALED:
+            return open_stocks(self._files, lambda question: self.aggregate([question]), info, holds, size)
+        with self._files.question():
+            return sealed_stocks(self._files, info, holds, size)
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""
@@ -110,7 +118,7 @@ class SqliteReader(Reader):
             yield replace(where, after_position=after, up_to_position=min(end, after + WINDOW_POSITIONS))
 
     def _touched(self, touches: Callable[[Month], bool]) -> list[MonthInfo]:
-        touched = [info for info in self._months() if touches(info.month)]
+        touched = [info for info in self._months() if info.state is not MonthState.DROPPED and touches(info.month)]
         for info in touched:
             if problem := self._damaged.get(info.month):
                 raise Corrupt(
