@@ -180,6 +180,14 @@ class Store(ABC):
         Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
         """
 
+    @abstractmethod
+    def forget_names(self, on_writer: OnWriter) -> int:
+        """Erases what the store still knows of users whose last event has gone; how many users that were.
+
+        May be called beside the writer, while nothing else is rewritten. They may come again, as new ones. Does nothing
+        while a month is damaged: nobody knows whose events it has.
+        """
+
     @property
     @abstractmethod
     def records(self) -> Records:

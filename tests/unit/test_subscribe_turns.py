@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,11 +21,15 @@ from server.subscribe.turns import Page, Turns
 LONG_S = 10.0
 
 
+def _nothing() -> NoReturn:
+    raise AssertionError("not expected")
+
+
 class Interruptible(MemoryReader):
     """A reader whose questions last until they are interrupted."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: 0, lambda _as_of: (), MemoryStore()._stocks)
+        super().__init__(lambda: 0, lambda _as_of: (), lambda _month, _holds: _nothing())
         self.stopped = threading.Event()
 
     def interrupt(self) -> None:

@@ -173,6 +173,9 @@ class MemoryStore(Store):
             self._infos[month] = replace(info, state=MonthState.DROPPED)
             return self._info(month)
 
+    def forget_names(self, on_writer: OnWriter) -> int:
+        return on_writer(lambda: 0)  # it knows no user beside their events
+
     def _put_rows(self, month: Month, events: Sequence[Event]) -> None:
         others = [event for event in self._log if Month.of(event.timestamp_ms) != month]
         self._log = sorted([*others, *events], key=_POSITION)
