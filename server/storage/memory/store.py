@@ -18,6 +18,7 @@ from retention.hold import Hold
 from retention.month import Month
 from server.content import same_change, same_json
 from server.errors import NotFound, Precondition, TrackdError, Unavailable
+from server.frozen import Frozen
 from server.model import (
     Appended,
     Batch,
@@ -40,8 +41,11 @@ from server.question import Answer, Question, Read
 from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten
 from server.storage.contract import Reader, Store
 from server.storage.digest import digest_of
+from server.storage.frozen_grain import check_rows_tell
 from server.storage.memory import aggregation
+from server.storage.memory.freezing import freeze, frozen_parts
 from server.storage.memory.records import MemoryRecords
+from server.storage.records import not_to_be_opened
 
 _POSITION = attrgetter("position")
 _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthState.OPEN)}
@@ -50,8 +54,9 @@ _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthS
 class MemoryStore(Store):
     """Keeps everything in this process's memory and loses it with the process: nothing here is durable."""
 
-    def __init__(self, *, months_max: int = 1200) -> None:
+    def __init__(self, *, months_max: int = 1200, reporting_time_zones: Sequence[str] = ()) -> None:
         self._months_max = months_max
+        self._zones = tuple(dict.fromkeys(("UTC", *reporting_time_zones)))
         self._lock = threading.Lock()
         """Held for every look at the fields below and for every change of them; never while a question is worked on."""
         self._last_position = 0
@@ -110,6 +115,8 @@ class MemoryStore(Store):
             info = self._known(month)
             if (info.state, state) not in _REBUILDS:
                 raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="fence it first")
+            if state is MonthState.OPEN and month in self._records.frozen:
+                raise not_to_be_opened(month)
             events = [event for event in self._log if Month.of(event.timestamp_ms) == month]
             times = [event.timestamp_ms for event in events]
             if heard is not None:
@@ -183,7 +190,7 @@ class MemoryStore(Store):
         """Has nothing to do."""
 
     def reader(self) -> MemoryReader:
-        return MemoryReader(lambda: self.head, self._events_up_to)
+        return MemoryReader(lambda: self.head, self._events_up_to, self.months, self._records, self._zones)
 
     def check(self) -> Sequence[Finding]:
         with self._lock:
@@ -254,9 +261,19 @@ class MemoryStore(Store):
 class MemoryReader(Reader):
     """Goes through all events for every question."""
 
-    def __init__(self, head: Callable[[], int], events_up_to: Callable[[int], Sequence[Event]]) -> None:
+    def __init__(
+        self,
+        head: Callable[[], int],
+        events_up_to: Callable[[int], Sequence[Event]],
+        months: Callable[[], Sequence[MonthInfo]],
+        records: MemoryRecords,
+        zones: tuple[str, ...],
+    ) -> None:
         self._head = head
         self._events_up_to = events_up_to
+        self._months = months
+        self._records = records
+        self._zones = zones
         self._interrupted = False
 
     def list_events(
@@ -274,6 +291,8 @@ class MemoryReader(Reader):
 
     def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
         counts = Counter(tuple(_KEYS[dimension](event) for dimension in by) for event in self._matching(where, as_of))
+        months = [info.month for info in self._months()]
+        check_rows_tell(where, by, months, self._records.losses, self._records.frozen)
         if not by:
             return [Count((), counts.total())]
         return [Count(key, counts[key]) for key in sorted(counts)]
@@ -282,8 +301,17 @@ class MemoryReader(Reader):
         self._interrupted = False
         as_of = self._head()
         events = self._events_up_to(as_of)
-        tables = tuple(aggregation.table(question, self._each(events)) for question in questions)
-        return Answer(tables, as_of, Read(rows=len(questions) * len(events)))
+        read = Read(rows=len(questions) * len(events))
+        # What is lost is looked up after the events: so whatever is not among them any more is known to be lost.
+        tables = tuple(
+            aggregation.table(question, self._each(events), frozen_parts(question, self._months(), self._records, read))
+            for question in questions
+        )
+        return Answer(tables, as_of, read)
+
+    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+        info = next((info for info in self._months() if info.month == month), None)
+        return freeze(info, month, types, self._events_up_to(self._head()), self._records, self._zones)
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         raise NotImplementedError

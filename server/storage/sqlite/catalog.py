@@ -7,8 +7,9 @@ files (see recovery); descriptions of types cannot.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import orjson
@@ -57,7 +58,7 @@ class Catalog:
 
     def _add_what_is_new(self) -> None:
         """Columns that came after the first release of this format; older programs do not mind them."""
-        self._connection.execute(schema.RECORDS)
+        self._connection.execute(schema.RECORDS + schema.NUMBERS)
         columns = {row[1] for row in sqlite.fetch(self._connection, "PRAGMA table_info(types)")}
         if "dimensions" not in columns:
             self._connection.execute("ALTER TABLE types ADD COLUMN dimensions TEXT NOT NULL DEFAULT '[]'")
@@ -209,6 +210,11 @@ class CatalogReader:
                 sql = f"SELECT key, name FROM users WHERE key IN ({marks})"
                 found.update(sqlite.fetch(self._connection, sql, part))
         return found
+
+    def rows(self, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> list[Any]:
+        """The rows of a statement, for tables that have a module of their own."""
+        with sqlite.translated(self._path):
+            return sqlite.fetch(self._connection, sql, bindings)
 
     def close(self) -> None:
         """Closes the file."""
