@@ -22,6 +22,10 @@ class Mute(Reader):
         """Not expected."""
         raise AssertionError("aggregate")
 
+    def freeze(self, *_: Any, **__: Any) -> Any:
+        """Not expected."""
+        raise AssertionError("freeze")
+
     def stocks(self, *_: Any, **__: Any) -> Any:
         """Not expected."""
         raise AssertionError("stocks")

@@ -14,6 +14,7 @@ from server.errors import Corrupt, Unavailable
 from server.observe import Observer
 from server.storage.contract import Reader
 from server.storage.memory.reader import MemoryReader
+from server.storage.memory.records import MemoryRecords
 from server.storage.memory.store import MemoryStore
 from server.subscribe import turns as module
 from server.subscribe.turns import Page, Turns
@@ -29,7 +30,9 @@ class Interruptible(MemoryReader):
     """A reader whose questions last until they are interrupted."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: 0, lambda _as_of: (), lambda _month, _holds: _nothing())
+        super().__init__(
+            lambda: 0, lambda _as_of: (), list, MemoryRecords(), ("UTC",), lambda _month, _holds: _nothing()
+        )
         self.stopped = threading.Event()
 
     def interrupt(self) -> None:

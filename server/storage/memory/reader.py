@@ -9,11 +9,15 @@ from operator import attrgetter
 from retention.hold import Hold
 from retention.month import Month
 from server.errors import Unavailable
-from server.model import Count, Dimension, Event, EventFilter, Keyset, Order
+from server.frozen import Frozen
+from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
 from server.question import Answer, Question, Read
 from server.rewriting import MonthStocks
 from server.storage.contract import Reader
+from server.storage.frozen_grain import check_rows_tell
 from server.storage.memory import aggregation
+from server.storage.memory.freezing import freeze, frozen_parts
+from server.storage.memory.records import MemoryRecords
 
 
 class MemoryReader(Reader):
@@ -23,10 +27,16 @@ class MemoryReader(Reader):
         self,
         head: Callable[[], int],
         events_up_to: Callable[[int], Sequence[Event]],
+        months: Callable[[], Sequence[MonthInfo]],
+        records: MemoryRecords,
+        zones: tuple[str, ...],
         stocks: Callable[[Month, Sequence[Hold]], MonthStocks],
     ) -> None:
         self._head = head
         self._events_up_to = events_up_to
+        self._months = months
+        self._records = records
+        self._zones = zones
         self._stocks = stocks
         self._interrupted = False
 
@@ -45,6 +55,8 @@ class MemoryReader(Reader):
 
     def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
         counts = Counter(tuple(_KEYS[dimension](event) for dimension in by) for event in self._matching(where, as_of))
+        months = [info.month for info in self._months()]
+        check_rows_tell(where, by, months, self._records.losses, self._records.frozen)
         if not by:
             return [Count((), counts.total())]
         return [Count(key, counts[key]) for key in sorted(counts)]
@@ -53,8 +65,17 @@ class MemoryReader(Reader):
         self._interrupted = False
         as_of = self._head()
         events = self._events_up_to(as_of)
-        tables = tuple(aggregation.table(question, self._each(events)) for question in questions)
-        return Answer(tables, as_of, Read(rows=len(questions) * len(events)))
+        read = Read(rows=len(questions) * len(events))
+        # What is lost is looked up after the events: so whatever is not among them any more is known to be lost.
+        tables = tuple(
+            aggregation.table(question, self._each(events), frozen_parts(question, self._months(), self._records, read))
+            for question in questions
+        )
+        return Answer(tables, as_of, read)
+
+    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+        info = next((info for info in self._months() if info.month == month), None)
+        return freeze(info, month, types, self._events_up_to(self._head()), self._records, self._zones)
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         return self._stocks(month, holds)

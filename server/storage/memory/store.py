@@ -38,6 +38,7 @@ from server.storage.digest import digest_of, line_of
 from server.storage.memory.reader import MemoryReader
 from server.storage.memory.records import MemoryRecords
 from server.storage.memory.rewriting import Forms, Made, rewrite_rows, stocks
+from server.storage.records import not_to_be_opened
 from server.storage.treatment import DROPPED_SOURCE
 
 _POSITION = attrgetter("position")
@@ -47,8 +48,9 @@ _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthS
 class MemoryStore(Store):
     """Keeps everything in this process's memory and loses it with the process: nothing here is durable."""
 
-    def __init__(self, *, months_max: int = 1200) -> None:
+    def __init__(self, *, months_max: int = 1200, reporting_time_zones: Sequence[str] = ()) -> None:
         self._months_max = months_max
+        self._zones = tuple(dict.fromkeys(("UTC", *reporting_time_zones)))
         self._lock = threading.Lock()
         """Held for every look at the fields below and for every change of them; never while a question is worked on."""
         self._last_position = 0
@@ -110,6 +112,8 @@ class MemoryStore(Store):
             info = self._known(month)
             if (info.state, state) not in _REBUILDS:
                 raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="fence it first")
+            if state is MonthState.OPEN and month in self._records.frozen:
+                raise not_to_be_opened(month)
             if state is MonthState.OPEN and self._records.losses.get(month):
                 raise Precondition("MONTH_REWRITTEN", f"{month} was rewritten", hint="late events are rejected")
             events = self._of_month(month)
@@ -238,7 +242,9 @@ class MemoryStore(Store):
         """Has nothing to do."""
 
     def reader(self) -> MemoryReader:
-        return MemoryReader(lambda: self.head, self._events_up_to, self._stocks)
+        return MemoryReader(
+            lambda: self.head, self._events_up_to, self.months, self._records, self._zones, self._stocks
+        )
 
     def check(self) -> Sequence[Finding]:
         with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import orjson
@@ -58,7 +59,7 @@ class Catalog:
 
     def _add_what_is_new(self) -> None:
         """Columns that came after the first release of this format; older programs do not mind them."""
-        self._connection.execute(schema.RECORDS)
+        self._connection.execute(schema.RECORDS + schema.NUMBERS)
         for table, column, kind in (
             ("types", "dimensions", "TEXT NOT NULL DEFAULT '[]'"),
             ("months", "last_position", "INTEGER NOT NULL DEFAULT 0"),
@@ -234,6 +235,11 @@ class CatalogReader:
         """The names of those users that the catalog knows."""
         with sqlite.translated(self._path):
             return _user_names(self._connection, keys)
+
+    def rows(self, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> list[Any]:
+        """The rows of a statement, for tables that have a module of their own."""
+        with sqlite.translated(self._path):
+            return sqlite.fetch(self._connection, sql, bindings)
 
     def close(self) -> None:
         """Closes the file."""

@@ -11,10 +11,12 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import Copy, CopyKind
 from retention.hold import Hold
 from retention.month import Month
+from server.frozen import Frozen, KeptMonths, joined
 from server.model import MonthInfo
 from server.rewriting import Loss, Losses
 from server.storage.records import Records, check_hold, copy_unknown
 from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.catalog import Catalog
 
 
@@ -25,6 +27,8 @@ class CatalogRecords(Records):
         self._catalog = catalog
         self._head = self._read_head()
         self._losses = self._read_losses()
+        with sqlite.translated():
+            self._kept = frozen_numbers.kept_months(catalog.connection)
 
     def _rows(self, sql: str, *bindings: Any) -> list[Any]:
         with sqlite.translated():
@@ -100,6 +104,18 @@ class CatalogRecords(Records):
             raise copy_unknown(month, name)
         with self._change(deed):
             self._catalog.connection.execute("DELETE FROM copies WHERE month = ? AND name = ?", (str(month), name))
+
+    # Numbers
+
+    def keep(self, frozen: Frozen, deed: Deed) -> None:
+        kept = joined(frozen, self._kept.get(frozen.month))
+        with self._change(deed):
+            frozen_numbers.put(self._catalog.connection, frozen, deed.time_ms)
+        self._kept = {**self._kept, frozen.month: kept}
+
+    @property
+    def frozen(self) -> KeptMonths:
+        return self._kept
 
     # What was lost
 

@@ -70,6 +70,37 @@ CREATE TABLE IF NOT EXISTS losses (
 ) STRICT, WITHOUT ROWID;
 """
 
+NUMBERS = """
+-- Numbers that stay when rows change or go (server.frozen): counted once, never again. Of users only how many.
+CREATE TABLE IF NOT EXISTS daily_metrics (
+  metric_date TEXT NOT NULL,       -- a day of UTC, YYYY-MM-DD
+  event_type TEXT NOT NULL,        -- '' stands for all types together
+  event_count INTEGER NOT NULL,
+  unique_users INTEGER NOT NULL,   -- nobody ('') is none
+  last_updated INTEGER NOT NULL,   -- when it was counted, milliseconds since the epoch
+  PRIMARY KEY (metric_date, event_type)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frozen_cells (
+  month TEXT NOT NULL,             -- YYYY-MM
+  event_type TEXT NOT NULL,
+  zone TEXT NOT NULL,
+  grain TEXT NOT NULL,             -- day, week or month of that zone; days of UTC are in daily_metrics
+  bucket_ms INTEGER NOT NULL,      -- when it begins; it counts as far as it lies in the month
+  event_count INTEGER NOT NULL,
+  unique_users INTEGER NOT NULL,
+  PRIMARY KEY (month, event_type, zone, grain, bucket_ms)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frozen_types (
+  month TEXT NOT NULL,             -- YYYY-MM
+  event_type TEXT NOT NULL,
+  zones TEXT NOT NULL,             -- a JSON array: those of its cells
+  last_position INTEGER NOT NULL,  -- none of the month's events lay behind it
+  sources TEXT NOT NULL,           -- a JSON array
+  quarters BLOB NOT NULL,          -- events by quarter-hour and source: see server/storage/sqlite/frozen_numbers.py
+  PRIMARY KEY (month, event_type)
+) STRICT;
+"""
+
 REMOVED = """
 -- Erased events that an index may still have; about.removals is the last generation, about.removals_purged the last one
 -- that every index has applied.

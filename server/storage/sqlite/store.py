@@ -125,6 +125,7 @@ class SqliteStore(Store):
             self._derived,
             self.months,
             self._damaged,
+            records=self._records,
             rows_max=self._questions.rows_max,
             groups_max=self._questions.groups_max,
         )
