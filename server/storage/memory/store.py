@@ -14,6 +14,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from retention.chain import Deed
+from retention.facts import RAW
 from retention.hold import Hold
 from retention.month import Month
 from server.content import same_change, same_json
@@ -37,12 +38,14 @@ from server.model import (
     Size,
 )
 from server.question import Answer, Question, Read
-from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten
+from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, Selection
 from server.storage.contract import Reader, Store
-from server.storage.digest import digest_of
+from server.storage.digest import ContentDigest, digest_of, digested
+from server.storage.exported import Exported, exported_of
 from server.storage.memory import aggregation
 from server.storage.memory.records import MemoryRecords
 
+_EXPORT_ROWS = 1_000
 _POSITION = attrgetter("position")
 _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthState.OPEN)}
 
@@ -183,7 +186,7 @@ class MemoryStore(Store):
         """Has nothing to do."""
 
     def reader(self) -> MemoryReader:
-        return MemoryReader(lambda: self.head, self._events_up_to)
+        return MemoryReader(lambda: self.head, self._events_up_to, self.months)
 
     def check(self) -> Sequence[Finding]:
         with self._lock:
@@ -254,9 +257,15 @@ class MemoryStore(Store):
 class MemoryReader(Reader):
     """Goes through all events for every question."""
 
-    def __init__(self, head: Callable[[], int], events_up_to: Callable[[int], Sequence[Event]]) -> None:
+    def __init__(
+        self,
+        head: Callable[[], int],
+        events_up_to: Callable[[int], Sequence[Event]],
+        months: Callable[[], Sequence[MonthInfo]],
+    ) -> None:
         self._head = head
         self._events_up_to = events_up_to
+        self._months = months
         self._interrupted = False
 
     def list_events(
@@ -287,6 +296,31 @@ class MemoryReader(Reader):
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         raise NotImplementedError
+
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        events = self._sealed(month, rows, generation)
+        for start in range(0, len(events), _EXPORT_ROWS):
+            yield exported_of(list(self._each(events[start : start + _EXPORT_ROWS])))
+
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        events = self._sealed(month, rows, generation)
+        if heard is not None:
+            heard(len(events))
+        return digested(self._each(events))
+
+    def _sealed(self, month: Month, rows: Selection, generation: int | None) -> Sequence[Event]:
+        self._interrupted = False
+        info = next((info for info in self._months() if info.month == month), None)
+        if info is None:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}")
+        if info.state is not MonthState.SEALED:
+            raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="seal the month first")
+        if generation not in (None, info.generation):
+            raise Precondition("MONTH_CHANGED", f"{month} is in another generation by now", hint="plan again")
+        of_month = (event for event in self._events_up_to(self._head()) if Month.of(event.timestamp_ms) == month)
+        return [event for event in of_month if event.type in rows.types and RAW in rows.forms]
 
     def interrupt(self) -> None:
         self._interrupted = True

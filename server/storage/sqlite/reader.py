@@ -13,17 +13,21 @@ import orjson
 
 from retention.hold import Hold
 from retention.month import Month
-from server.errors import Corrupt, TrackdError
-from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
+from server.errors import Corrupt, NotFound, Precondition, TrackdError
+from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, MonthState, Order
 from server.question import Answer, Question
-from server.rewriting import MonthStocks
+from server.rewriting import Heard, MonthStocks, Selection
 from server.storage.contract import Reader
+from server.storage.digest import ContentDigest
+from server.storage.exported import Exported
 from server.storage.sqlite import questions, schema
 from server.storage.sqlite.answers.aggregate import Aggregates
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.catalog import CatalogReader
+from server.storage.sqlite.content_digest import content_digest
+from server.storage.sqlite.export import chosen_by, export
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
 
@@ -98,6 +102,33 @@ class SqliteReader(Reader):
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         raise NotImplementedError
+
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        with self._files.question():
+            path = self._files.path(self._sealed(month, generation))
+            yield from export(path, month, rows, self._files.unless_stopped)
+
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        def told(done: int) -> None:
+            self._files.unless_stopped()
+            if heard is not None:
+                heard(done)
+
+        with self._files.question():
+            path = self._files.path(self._sealed(month, generation))
+            return content_digest(path, month, told, chosen_by(rows))
+
+    def _sealed(self, month: Month, generation: int | None) -> MonthInfo:
+        info = next(iter(self._touched(lambda other: other == month)), None)
+        if info is None:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+        if info.state is not MonthState.SEALED:
+            raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="seal the month first")
+        if generation not in (None, info.generation):
+            raise Precondition("MONTH_CHANGED", f"{month} is in another generation by now", hint="plan again")
+        return info
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""

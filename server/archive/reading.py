@@ -1,0 +1,209 @@
+"""Reading parts back: their rows as canonical lines (server.storage.digest), made of nothing but the Parquet file.
+
+This is the other side of the comparison that an archive counts after. On one side SQLite writes the lines of what it
+stores; here orjson writes them of what the archive holds. Nothing of the way that rows took into the archive is used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise, repeat
+from typing import IO, Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from server.archive.columns import ACTIONS, CHANGES, SCHEMA, SORTED, STATUSES, folded
+from server.errors import Corrupt
+from server.storage.digest import ContentDigest, bucket_of
+
+LINES_ROWS = 16_384
+_DICTIONARIES = ["type", "user_id", "source", "action", "status", "form"]
+_ACTIONS = {word: number for number, word in ACTIONS.items()}
+_STATUSES = {word: number for number, word in STATUSES.items()}
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, UnicodeDecodeError)
+"""What pyarrow raises for files that are none of its own."""
+
+
+@dataclass(slots=True)
+class Content:
+    """What some parts hold."""
+
+    digest: ContentDigest = field(default_factory=ContentDigest)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(type, form) -> rows."""
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.digest.rows
+
+
+def open_part(file: IO[bytes], where: str) -> Any:
+    """A part as a pyarrow.parquet.ParquetFile. Corrupt(PART_DAMAGED) if it is none."""
+    try:
+        opened = pq.ParquetFile(file, read_dictionary=_DICTIONARIES)
+        names = opened.schema_arrow.names
+    except UNREADABLE as error:
+        raise damaged(where, f"cannot be read: {error}") from error
+    if names != SCHEMA.names:
+        raise damaged(where, f"has the columns {', '.join(names)}")
+    return opened
+
+
+def rows_of(file: IO[bytes], where: str) -> Any:
+    """All rows of a part, as a pyarrow.Table. Corrupt(PART_DAMAGED)."""
+    try:
+        return open_part(file, where).read().unify_dictionaries().combine_chunks()
+    except UNREADABLE as error:
+        raise damaged(where, f"cannot be read: {error}") from error
+
+
+def damaged(where: str, problem: str) -> Corrupt:
+    """A part that is not what was written."""
+    return Corrupt("PART_DAMAGED", f"{where} {problem}", hint="bring it back from a copy of the target")
+
+
+def content_of(rows: Any, where: str, bucket: int, buckets: int, heard: Callable[[int], None] | None = None) -> Content:
+    """What the rows (pyarrow.Table) of the part of a bucket hold; `heard` is told of rows that are done.
+
+    Corrupt(PART_DAMAGED) if they contradict themselves: out of order, in another bucket, with another time in `time`.
+    """
+    content = Content()
+    if not rows.num_rows:
+        return content
+    places = _digest_buckets(rows)
+    if {folded(place, buckets) for place in set(places.tolist())} != {bucket}:
+        raise damaged(where, "has users of another bucket")
+    if not pc.all(pc.equal(rows["time"].cast(pa.int64()), rows["timestamp_ms"])).as_py():
+        raise damaged(where, "has times that are not those of timestamp_ms")
+    _require_order(rows, where)
+    times = pc.min_max(rows["timestamp_ms"]).as_py()
+    content.first_ms, content.last_ms = times["min"], times["max"]
+    counted = rows.select(["type", "form"]).group_by(["type", "form"]).aggregate([([], "count_all")])
+    for count, event_type, form in zip(
+        *(counted[name].to_pylist() for name in ("count_all", "type", "form")), strict=True
+    ):
+        content.counts[event_type, form] += count
+    order = np.lexsort((rows["position"].to_numpy(), places))
+    sorted_places = places[order]
+    starts = [0, *(np.flatnonzero(np.diff(sorted_places)) + 1).tolist(), len(order)]
+    for start, end in pairwise(starts):
+        for low in range(start, end, LINES_ROWS):
+            lines = lines_of(rows.take(order[low : min(end, low + LINES_ROWS)]))
+            content.digest.add(int(sorted_places[start]), b"\n".join(lines), len(lines))
+            if heard is not None:
+                heard(len(lines))
+    return content
+
+
+def _digest_buckets(rows: Any) -> Any:
+    """The bucket of each row's user among the 64 of digests."""
+    users = rows["user_id"].combine_chunks()
+    buckets = np.fromiter(map(bucket_of, users.dictionary.to_pylist()), np.int64)
+    return buckets[users.indices.to_numpy()]
+
+
+def _require_order(rows: Any, where: str) -> None:
+    """By user, time and position, as other tools may rely on."""
+    keys = rows.select([name for name, _ in SORTED]).combine_chunks()
+    users = keys["user_id"].cast(pa.large_string())
+    before, after = keys.slice(0, len(keys) - 1), keys.slice(1)
+    user, next_user = users.slice(0, len(keys) - 1), users.slice(1)
+    same_user = pc.equal(user, next_user)
+    same_time = pc.equal(before["timestamp_ms"], after["timestamp_ms"])
+    within = pc.if_else(
+        same_time,
+        pc.less(before["position"], after["position"]),
+        pc.less(before["timestamp_ms"], after["timestamp_ms"]),
+    )
+    if not pc.all(pc.if_else(same_user, within, pc.less(user, next_user))).as_py() and len(keys) > 1:
+        raise damaged(where, "is not sorted by user, time and position")
+
+
+def lines_of(rows: Any) -> list[bytes]:
+    """The canonical lines of rows (pyarrow.Table), in their order."""
+    count = rows.num_rows
+    columns: list[Any] = [
+        _numbers(rows["position"]),
+        [id_.hex() for id_ in rows["id"].to_numpy().tolist()],
+        _words(rows["type"]),
+        _words(rows["user_id"]),
+        _words(rows["source"]),
+        _numbers(rows["timestamp_ms"]),
+        _numbers(rows["received_ms"]),
+        _texts(rows["session_id"]),
+        _texts(rows["client_ip"]),
+        _texts(rows["description"]),
+        _tags(rows["tags"]),
+        _texts(rows["metadata"]),
+    ]
+    changed = pc.is_valid(rows["table_name"])
+    if pc.any(changed).as_py():
+        columns += _changes(rows, changed)
+    else:
+        columns += [repeat(None, count)] * len(CHANGES)
+    return list(map(orjson.dumps, zip(*columns, strict=True)))
+
+
+def _changes(rows: Any, changed: Any) -> Iterator[list[Any]]:
+    actions = [_ACTIONS.get(word) for word in _words(rows["action"])]
+    statuses = [_STATUSES.get(word) for word in _words(rows["status"])]
+    changes = [
+        [table, row, action, old, new, status, affected] if is_changed else [None] * len(CHANGES)
+        for is_changed, table, row, action, old, new, status, affected in zip(
+            changed.to_pylist(),
+            _texts(rows["table_name"]),
+            _texts(rows["row_id"]),
+            actions,
+            _texts(rows["old_values"]),
+            _texts(rows["new_values"]),
+            statuses,
+            rows["rows_affected"].to_pylist(),
+            strict=True,
+        )
+    ]
+    return map(list, zip(*changes, strict=True))
+
+
+def _numbers(column: Any) -> list[int]:
+    numbers: list[int] = column.to_numpy().tolist()
+    return numbers
+
+
+def _texts(column: Any) -> Any:
+    """The texts; "" for null."""
+    if not column.nbytes or pc.max(pc.binary_length(column)).as_py() in (None, 0):
+        return repeat("", len(column))
+    return pc.fill_null(column, "").to_numpy().tolist()
+
+
+def _words(column: Any) -> list[str]:
+    """The texts of a column that comes as a dictionary; None for null."""
+    words: list[str] = []
+    for chunk in column.chunks:
+        names = [*chunk.dictionary.to_pylist(), None]
+        words += [names[place] for place in chunk.indices.fill_null(len(names) - 1).to_numpy().tolist()]
+    return words
+
+
+def _tags(column: Any) -> Any:
+    """The JSON arrays that the lists were; "" for none."""
+    lists = column.combine_chunks()
+    starts = lists.offsets.to_numpy()
+    lengths = np.diff(starts)
+    if not lengths.any():
+        return repeat("", len(column))
+    texts = [""] * len(lengths)
+    values = pc.list_flatten(lists).to_pylist()
+    starts = (starts - starts[0]).tolist()
+    for row in np.flatnonzero(lengths).tolist():
+        texts[row] = orjson.dumps(values[starts[row] : starts[row + 1]]).decode()
+    return texts
