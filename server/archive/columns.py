@@ -44,6 +44,8 @@ SCHEMA = pa.schema(
         pa.field("form", TEXT, nullable=False),
     ]
 )
+BUCKET_ROWS, BUCKET_BYTES = 131_072, 64 * 1024 * 1024
+"""Of a bucket, in memory: two of them are held there, in two orders, when an archive is made."""
 CHANGES = ("table_name", "row_id", "action", "old_values", "new_values", "status", "rows_affected")
 SORTED = (("user_id", "ascending"), ("timestamp_ms", "ascending"), ("position", "ascending"))
 ACTIONS = {int(action): action.name.lower() for action in Action}
@@ -56,9 +58,9 @@ def described() -> dict[str, str]:
 
 
 def bucket_count(rows: int, size_bytes: int) -> int:
-    """Into how many buckets a month goes: as many as keep each below a quarter of a million rows; 64 at most."""
+    """Into how many buckets a month goes: as many as keep each below both limits; 64 at most."""
     count = 1
-    while count < BUCKETS and (rows > count * 262_144 or size_bytes > count * 128 * 1024 * 1024):
+    while count < BUCKETS and (rows > count * BUCKET_ROWS or size_bytes > count * BUCKET_BYTES):
         count *= 2
     return count
 

@@ -157,7 +157,9 @@ class _Work:
         if not rows.num_rows:
             return None
         lineage = Lineage(self._wanted.month, self._wanted.lineage, buckets)
-        return store(self._folder, self._draft, lineage, bucket, [parts.in_order(rows)], self._verified)
+        groups = iter([parts.in_order(rows)])
+        del rows  # what is in two orders in memory should not stay so until it is verified
+        return store(self._folder, self._draft, lineage, bucket, groups, self._verified)
 
     def _verified(self, rows: int) -> None:
         self._unless_over(rows)

@@ -10,6 +10,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from server.archive.columns import SCHEMA, SORTED, table_of
@@ -109,9 +110,14 @@ class Spill:
 
 
 def in_order(rows: Any) -> Any:
-    """The rows (pyarrow.Table) sorted by user, time and position."""
-    rows = rows.combine_chunks()
-    return rows.take(pa.compute.sort_indices(rows.select([name for name, _ in SORTED]), sort_keys=SORTED))
+    """The rows (pyarrow.Table) sorted by user, time and position. Those of each user must be in order of positions."""
+    users = rows["user_id"].combine_chunks().dictionary_encode()
+    ranks = np.empty(len(users.dictionary), np.int64)
+    ranks[pc.sort_indices(users.dictionary).to_numpy()] = np.arange(len(ranks))
+    times = rows["timestamp_ms"].to_numpy()
+    # A month has fewer than 2^32 milliseconds, so both fit into one number; a stable sort keeps the order of positions.
+    keys = (ranks[users.indices.to_numpy()] << 32) | (times - times.min())
+    return rows.take(np.argsort(keys, kind="stable"))
 
 
 def write(file: IO[bytes], groups: Iterable[Any], lineage: str) -> None:

@@ -1,31 +1,29 @@
 """Reading parts back: their rows as canonical lines (server.storage.digest), made of nothing but the Parquet file.
 
-This is the other side of the comparison that an archive counts after. On one side SQLite writes the lines of what it
-stores; here orjson writes them of what the archive holds. Nothing of the way that rows took into the archive is used.
+This is the other side of the comparison that an archive counts after. Nothing of the way that rows took into the
+archive is used.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from server.archive.columns import ACTIONS, CHANGES, SCHEMA, SORTED, STATUSES, folded
+from server.archive.columns import SCHEMA, SORTED, folded
+from server.archive.lines import lines_of
 from server.errors import Corrupt
 from server.storage.digest import ContentDigest, bucket_of
 
 LINES_ROWS = 16_384
 _DICTIONARIES = ["type", "user_id", "source", "action", "status", "form"]
-_ACTIONS = {word: number for number, word in ACTIONS.items()}
-_STATUSES = {word: number for number, word in STATUSES.items()}
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, UnicodeDecodeError)
 """What pyarrow raises for files that are none of its own."""
 
@@ -97,10 +95,10 @@ def content_of(rows: Any, where: str, bucket: int, buckets: int, heard: Callable
     starts = [0, *(np.flatnonzero(np.diff(sorted_places)) + 1).tolist(), len(order)]
     for start, end in pairwise(starts):
         for low in range(start, end, LINES_ROWS):
-            lines = lines_of(rows.take(order[low : min(end, low + LINES_ROWS)]))
-            content.digest.add(int(sorted_places[start]), b"\n".join(lines), len(lines))
+            some = order[low : min(end, low + LINES_ROWS)]
+            content.digest.add(int(sorted_places[start]), lines_of(rows.take(some)), len(some))
             if heard is not None:
-                heard(len(lines))
+                heard(len(some))
     return content
 
 
@@ -126,84 +124,3 @@ def _require_order(rows: Any, where: str) -> None:
     )
     if not pc.all(pc.if_else(same_user, within, pc.less(user, next_user))).as_py() and len(keys) > 1:
         raise damaged(where, "is not sorted by user, time and position")
-
-
-def lines_of(rows: Any) -> list[bytes]:
-    """The canonical lines of rows (pyarrow.Table), in their order."""
-    count = rows.num_rows
-    columns: list[Any] = [
-        _numbers(rows["position"]),
-        [id_.hex() for id_ in rows["id"].to_numpy().tolist()],
-        _words(rows["type"]),
-        _words(rows["user_id"]),
-        _words(rows["source"]),
-        _numbers(rows["timestamp_ms"]),
-        _numbers(rows["received_ms"]),
-        _texts(rows["session_id"]),
-        _texts(rows["client_ip"]),
-        _texts(rows["description"]),
-        _tags(rows["tags"]),
-        _texts(rows["metadata"]),
-    ]
-    changed = pc.is_valid(rows["table_name"])
-    if pc.any(changed).as_py():
-        columns += _changes(rows, changed)
-    else:
-        columns += [repeat(None, count)] * len(CHANGES)
-    return list(map(orjson.dumps, zip(*columns, strict=True)))
-
-
-def _changes(rows: Any, changed: Any) -> Iterator[list[Any]]:
-    actions = [_ACTIONS.get(word) for word in _words(rows["action"])]
-    statuses = [_STATUSES.get(word) for word in _words(rows["status"])]
-    changes = [
-        [table, row, action, old, new, status, affected] if is_changed else [None] * len(CHANGES)
-        for is_changed, table, row, action, old, new, status, affected in zip(
-            changed.to_pylist(),
-            _texts(rows["table_name"]),
-            _texts(rows["row_id"]),
-            actions,
-            _texts(rows["old_values"]),
-            _texts(rows["new_values"]),
-            statuses,
-            rows["rows_affected"].to_pylist(),
-            strict=True,
-        )
-    ]
-    return map(list, zip(*changes, strict=True))
-
-
-def _numbers(column: Any) -> list[int]:
-    numbers: list[int] = column.to_numpy().tolist()
-    return numbers
-
-
-def _texts(column: Any) -> Any:
-    """The texts; "" for null."""
-    if not column.nbytes or pc.max(pc.binary_length(column)).as_py() in (None, 0):
-        return repeat("", len(column))
-    return pc.fill_null(column, "").to_numpy().tolist()
-
-
-def _words(column: Any) -> list[str]:
-    """The texts of a column that comes as a dictionary; None for null."""
-    words: list[str] = []
-    for chunk in column.chunks:
-        names = [*chunk.dictionary.to_pylist(), None]
-        words += [names[place] for place in chunk.indices.fill_null(len(names) - 1).to_numpy().tolist()]
-    return words
-
-
-def _tags(column: Any) -> Any:
-    """The JSON arrays that the lists were; "" for none."""
-    lists = column.combine_chunks()
-    starts = lists.offsets.to_numpy()
-    lengths = np.diff(starts)
-    if not lengths.any():
-        return repeat("", len(column))
-    texts = [""] * len(lengths)
-    values = pc.list_flatten(lists).to_pylist()
-    starts = (starts - starts[0]).tolist()
-    for row in np.flatnonzero(lengths).tolist():
-        texts[row] = orjson.dumps(values[starts[row] : starts[row + 1]]).decode()
-    return texts

@@ -67,6 +67,7 @@ def store(
             raise reading.damaged(path, "is not what was written")
         size = back.tell()
         content = reading.content_of(reading.rows_of(back, path), path, bucket, lineage.buckets, heard)
+    pa.default_memory_pool().release_unused()
     steps.reached("part_verified")
     return Stored(Part(path, bucket, content.rows, size, sha256), content)
 

@@ -83,12 +83,13 @@ def _digest(
         + ", ".join(f"c.{column}" for column in CHANGE_COLUMNS[1:])
         + ")"
     )
+    # One sort, of what is inside; SQLite keeps its order for an aggregate in which order shows.
     sql = (
-        f"SELECT b.bucket, CAST(string_agg({line}, char(10) ORDER BY e.position) AS BLOB), count(*) "
-        f"FROM {events_table(month)} e "
+        "SELECT bucket, CAST(string_agg(line, char(10)) AS BLOB), count(*) FROM ("
+        f"SELECT b.bucket AS bucket, {line} AS line FROM {events_table(month)} e "
         "JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user JOIN sources s ON s.key = e.source "
         f"JOIN temp.buckets b ON b.user = e.user LEFT JOIN {changes_table(month)} c ON c.position = e.position "
-        f"WHERE e.position BETWEEN ? AND ? AND {chosen} GROUP BY b.bucket"
+        f"WHERE e.position BETWEEN ? AND ? AND {chosen} ORDER BY b.bucket, e.position) GROUP BY bucket"
     )
     for window in windows(connection, month, WINDOW_ROWS):
         for bucket, lines, rows in connection.execute(sql, window):
