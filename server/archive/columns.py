@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from server.model import Action, ChangeStatus
-from server.storage.digest import BUCKETS
+from server.storage.digest import BUCKETS, bucket_of
 from server.storage.exported import Exported, ExportedChanges, Integers, Texts
 
 TEXT = pa.large_string()
@@ -127,3 +128,62 @@ def _changes(changes: ExportedChanges, count: int) -> dict[str, Any]:
 
 def _words(numbers: Integers, words: dict[int, str]) -> Any:
     return pa.array([words[number] for number in numbers.tolist()], TEXT)
+
+
+# The way back
+
+
+def exported_of(rows: Any) -> Exported:
+    """Rows of a part (pyarrow.Table, as `reading` gives them), in their order, as they once left the store."""
+    rows = rows.cast(SCHEMA).combine_chunks()
+    columns = {name: _array(rows[name]) for name in SCHEMA.names}
+    users = columns["user_id"].dictionary_encode()
+    buckets = np.fromiter(map(bucket_of, users.dictionary.to_pylist()), np.int64)
+    return Exported(
+        positions=columns["position"].to_numpy(),
+        ids=b"".join(columns["id"].to_pylist()),
+        types=_texts_of(columns["type"]),
+        user_ids=_texts_of(columns["user_id"]),
+        sources=_texts_of(columns["source"]),
+        forms=_texts_of(columns["form"]),
+        timestamps_ms=columns["timestamp_ms"].to_numpy(),
+        received_ms=columns["received_ms"].to_numpy(),
+        session_ids=_texts_of(columns["session_id"]),
+        client_ips=_texts_of(columns["client_ip"]),
+        descriptions=_texts_of(columns["description"]),
+        tags=Texts.of(orjson.dumps(tags).decode() if tags else "" for tags in columns["tags"].to_pylist()),
+        metadata=_texts_of(columns["metadata"]),
+        buckets=buckets[users.indices.to_numpy()],
+        changes=_changes_of(columns),
+    )
+
+
+def _array(column: Any) -> Any:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _texts_of(column: Any) -> Texts:
+    texts = pa.concat_arrays([pc.fill_null(column, pa.scalar("", TEXT))])
+    ends = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = texts.buffers()[2]
+    return Texts(data.to_pybytes()[int(ends[0]) : int(ends[-1])] if data else b"", np.diff(ends))
+
+
+def _changes_of(columns: dict[str, Any]) -> ExportedChanges:
+    changed = pc.is_valid(columns["table_name"])
+    of = {name: columns[name].filter(changed) for name in CHANGES}
+    return ExportedChanges(
+        rows=np.flatnonzero(changed.to_numpy(zero_copy_only=False)),
+        table_names=_texts_of(of["table_name"]),
+        row_ids=_texts_of(of["row_id"]),
+        actions=_numbers_of(of["action"], ACTIONS),
+        old_values=_texts_of(of["old_values"]),
+        new_values=_texts_of(of["new_values"]),
+        statuses=_numbers_of(of["status"], STATUSES),
+        rows_affected=pc.fill_null(of["rows_affected"], -1).to_numpy(),
+    )
+
+
+def _numbers_of(words: Any, numbered: dict[int, str]) -> Integers:
+    numbers = {word: number for number, word in numbered.items()}
+    return np.fromiter((numbers[word] for word in words.to_pylist()), np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import IO
 
 from retention.month import Month
@@ -20,12 +21,14 @@ class Draft:
         self._folder = folder
         self._month = month
         self._lineage = lineage
+        self._name = ""
         self._noted: list[str] = []
         self._lock = threading.Lock()
 
-    def begin(self, condemned: Iterable[str] = ()) -> None:
-        """From here on a crash leaves a note. `condemned`: parts that will belong to no archive in the end."""
+    def begin(self, name: str = "", condemned: Iterable[str] = ()) -> None:
+        """From here on a crash leaves a note. `name`: of the archive that is taken apart, `condemned`: its parts."""
         sweep(self._folder, self._lineage)
+        self._name = name
         self.note(*condemned)
 
     def create(self, bucket: int) -> IO[bytes]:
@@ -36,7 +39,7 @@ class Draft:
         """These parts are about to be, and belong to nothing unless a manifest names them."""
         with self._lock:
             self._noted += parts
-            document = {"month": str(self._month), "parts": self._noted}
+            document = {"month": str(self._month), "name": self._name, "parts": self._noted}
             self._folder.write(_note(self._lineage), json.dumps(document).encode(), f"{self._lineage}.note")
 
     def supersede(self, manifest: Manifest) -> None:
@@ -66,23 +69,25 @@ def sweep(folder: Folder, lineage: str) -> None:
 
     Raises Corrupt(MANIFEST_DAMAGED), and removes nothing, if it cannot be told what archives of the month name.
     """
-    note = _note(lineage)
-    content = folder.read(note)
-    if content is not None:
-        try:
-            document = json.loads(content)
-            month, parts = Month.parse(document["month"]), set(map(str, document["parts"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged(note, f"is no note of a draft: {error}") from error
-        if not all(map(places.is_part, parts)):
-            raise damaged(note, "names what is no part")
-        kept = {part.path for one in of_month(folder, month) for part in one.parts} if parts else set()
-        for path in sorted(parts - kept):
+    note = _read(folder, lineage)
+    if note is not None and note.parts:
+        kept = {part.path for one in of_month(folder, note.month) for part in one.parts}
+        for path in sorted(set(note.parts) - kept):
             folder.remove(path)
     # The note goes last.
-    for path in sorted(folder.names(places.DRAFTS), key=lambda path: path == note):
+    for path in sorted(folder.names(places.DRAFTS), key=lambda path: path == _note(lineage)):
         if path.startswith(f"{places.DRAFTS}/{lineage}"):
             folder.remove(path)
+
+
+def sweep_named(folder: Folder, name: str) -> bool:
+    """Goes on with taking an archive apart whose manifest is gone; whether there was anything left."""
+    for lineage in left_over(folder):
+        note = _read(folder, lineage)
+        if note is not None and note.name == name:
+            sweep(folder, lineage)
+            return True
+    return False
 
 
 def sweep_all(folder: Folder) -> list[str]:
@@ -91,6 +96,28 @@ def sweep_all(folder: Folder) -> list[str]:
     for lineage in found:
         sweep(folder, lineage)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    month: Month
+    name: str
+    parts: tuple[str, ...]
+
+
+def _read(folder: Folder, lineage: str) -> _Note | None:
+    where = _note(lineage)
+    content = folder.read(where)
+    if content is None:
+        return None
+    try:
+        document = json.loads(content)
+        note = _Note(Month.parse(document["month"]), document["name"], tuple(map(str, document["parts"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(where, f"is no note of a draft: {error}") from error
+    if not all(map(places.is_part, note.parts)):
+        raise damaged(where, "names what is no part")
+    return note
 
 
 def _note(lineage: str) -> str:

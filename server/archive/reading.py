@@ -7,7 +7,7 @@ archive is used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import IO, Any
@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from server.archive.columns import SCHEMA, SORTED, folded
+from server.archive.folders import Folder
 from server.archive.lines import lines_of
+from server.archive.manifest import Manifest
 from server.errors import Corrupt
 from server.storage.digest import ContentDigest, bucket_of
 
@@ -58,10 +60,20 @@ def open_part(file: IO[bytes], where: str) -> Any:
 
 def rows_of(file: IO[bytes], where: str) -> Any:
     """All rows of a part, as a pyarrow.Table. Corrupt(PART_DAMAGED)."""
+    return read(open_part(file, where), where)
+
+
+def read(opened: Any, where: str, columns: Sequence[str] | None = None) -> Any:
+    """Some columns of a part, as a pyarrow.Table; words that repeat are dictionaries. Corrupt(PART_DAMAGED)."""
     try:
-        return open_part(file, where).read().unify_dictionaries().combine_chunks()
+        return opened.read(columns).unify_dictionaries().combine_chunks()
     except UNREADABLE as error:
         raise damaged(where, f"cannot be read: {error}") from error
+
+
+def plain(rows: Any) -> Any:
+    """Rows of a part (pyarrow.Table) as they are written into one."""
+    return rows.cast(SCHEMA)
 
 
 def damaged(where: str, problem: str) -> Corrupt:
@@ -124,3 +136,15 @@ def _require_order(rows: Any, where: str) -> None:
     )
     if not pc.all(pc.if_else(same_user, within, pc.less(user, next_user))).as_py() and len(keys) > 1:
         raise damaged(where, "is not sorted by user, time and position")
+
+
+def batches(folder: Folder, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """All rows of an archive, or some columns of them, as pyarrow.Table, a row group at a time, in any order."""
+    for part in manifest.parts:
+        with folder.fetch(part.path) as file:
+            opened = open_part(file, part.path)
+            for group in range(opened.num_row_groups):
+                try:
+                    yield opened.read_row_group(group, columns)
+                except UNREADABLE as error:
+                    raise damaged(part.path, f"cannot be read: {error}") from error

@@ -31,7 +31,7 @@ class ContentDigest:
         self._buckets = [hashlib.sha256() for _ in range(BUCKETS)]
         self.rows = 0
 
-    def add(self, bucket: int, lines: bytes, rows: int) -> None:
+    def add(self, bucket: int, lines: bytes | memoryview, rows: int) -> None:
         """Some lines of a bucket, with a line feed between them but not behind the last."""
         self._buckets[bucket].update(lines)
         self._buckets[bucket].update(b"\n")

@@ -30,7 +30,7 @@ def chosen_by(rows: Selection) -> Condition:
     def condition(connection: apsw.Connection) -> str:
         # The plus keeps SQLite from going by an index, which would cost the order of positions.
         types = f"+e.type IN ({_keys(connection, 'SELECT key, name FROM types', rows.types)})"
-        if not _has_forms(connection):
+        if not has_forms(connection):
             return f"{types} AND {int(RAW in rows.forms)}"
         forms = _keys(connection, "SELECT key, profile FROM forms UNION ALL SELECT 0, ''", rows.forms)
         return f"{types} AND +e.form IN ({forms})"
@@ -43,7 +43,7 @@ def _keys(connection: apsw.Connection, sql: str, wanted: Sequence[str]) -> str:
     return ", ".join(str(key) for key, name in sqlite.fetch(connection, sql) if name in names)
 
 
-def _has_forms(connection: apsw.Connection) -> bool:
+def has_forms(connection: apsw.Connection) -> bool:
     """Whether the month tells which profile each row went through; otherwise all are as they were sent."""
     return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forms'").get)
 
@@ -52,7 +52,7 @@ def export(path: Path, month: Month, rows: Selection, unless_stopped: Callable[[
     """The rows of a selection, window by window; see Reader.export."""
     with scanned(path) as connection:
         condition = chosen_by(rows)(connection)
-        form = _FORM if _has_forms(connection) else f"'{RAW}'"
+        form = _FORM if has_forms(connection) else f"'{RAW}'"
         events = _events_sql(month, form, condition)
         changes = _changes_sql(month, condition)
         for window in windows(connection, month, WINDOW_ROWS):
