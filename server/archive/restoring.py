@@ -120,7 +120,7 @@ def remove(directory: Path, name: str) -> None:
 
 
 def expire(directory: Path, now_ms: int) -> list[Restored]:
-    """Removes the restored months whose time has come; which. Drafts that a crash left go, too: not beside `restore`."""
+    """Removes restored months whose time has come; which. Drafts that a crash left go, too: not beside `restore`."""
     for path in _files(directory, _DRAFT):
         path.unlink()
     due = [one for one in restored(directory) if one.expires_ms <= now_ms]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ EXIT_FINDINGS = 1
 EXIT_UNUSABLE = 2
 EXIT_CODES = "Exit codes: 0 sound, 1 something is damaged, 2 no such archive or target (or wrong usage)."
 DAY_MS = 86_400_000
+TYPES_SHOWN = 3
 
 app = typer.Typer(
     help="Look at archives, verify them, restore months from them. Needs no daemon.",
@@ -60,8 +62,8 @@ def list_(target: Target, as_json: AsJson = False) -> None:
             )
         else:
             _show(found)
-            for one in findings:
-                complain(f"{one.where}: {one.problem}")
+            for finding in findings:
+                complain(f"{finding.where}: {finding.problem}")
         if findings:
             raise typer.Exit(EXIT_FINDINGS)
 
@@ -85,14 +87,14 @@ def verify(
         with _progress("verifying", sum(one.rows for one in found)) as heard:
             done = 0
             for one in found:
-                findings += verifying.verify(folder, one, lambda rows, before=done: heard(before + rows))
+                findings += verifying.verify(folder, one, partial(_further, heard, done))
                 done += one.rows
         strays = manifest.strays(folder, found) if not names and not findings else []
         if as_json:
             told = [{"where": one.where, "problem": one.problem} for one in findings]
             print_json({"verified": [one.name for one in found], "findings": told, "strays": strays})
-        for one in findings if not as_json else ():
-            typer.echo(harmless(f"{one.where}: {one.problem}"))
+        for finding in findings if not as_json else ():
+            typer.echo(harmless(f"{finding.where}: {finding.problem}"))
         for path in strays if not as_json else ():
             say(f"belongs to no archive: {harmless(path)}", "yellow")
         if findings:
@@ -184,26 +186,39 @@ def _progress(what: str, rows: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
+def _further(heard: Callable[[int], None], before: int, rows: int) -> None:
+    heard(before + rows)
+
+
 def _show(found: list[Manifest]) -> None:
+    if not found:
+        say("no archives")
+        return
     table = _table("month", "rows", "size", "kept", "name", "types")
     for one in found:
-        types = ", ".join(sorted({counted.type for counted in one.counts}))
         table.add_row(
             one.month,
             show_number(one.rows),
             decimal(one.stored_bytes),
             "all" if one.whole else "held rows",
             one.name,
-            Text(harmless(types), overflow="ellipsis", no_wrap=True),
+            Text(_types(one)),
         )
     out.print(table)
+
+
+def _types(one: Manifest) -> str:
+    names = sorted({counted.type for counted in one.counts})
+    more = f" and {len(names) - TYPES_SHOWN} more" if len(names) > TYPES_SHOWN else ""
+    return harmless(", ".join(names[:TYPES_SHOWN]) + more)
 
 
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         number = name in ("rows", "size")
-        table.add_column(name, justify="right" if number else "left", no_wrap=True, overflow="fold")
+        long = name in ("types", "file")
+        table.add_column(name, justify="right" if number else "left", no_wrap=not long, overflow="fold")
     return table
 
 
