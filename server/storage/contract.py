@@ -24,6 +24,7 @@ from retention.chain import Deed
 from retention.hold import Hold
 from retention.month import Month
 from server.errors import TrackdError
+from server.frozen import Frozen
 from server.model import (
     Appended,
     Batch,
@@ -63,7 +64,8 @@ class Reader(ABC):
     def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
         """Matching events by group, ordered by key; groups without events are absent.
 
-        With no dimension: one row with the total, also if it is 0.
+        With no dimension: one row with the total, also if it is 0. Counts rows, which frozen numbers are not: raises
+        Precondition(FROZEN_GRAIN) where the rows of a month in the time range cannot tell; `aggregate` often can.
         """
 
     @abstractmethod
@@ -73,6 +75,20 @@ class Reader(ABC):
         So an answer covers at least every event that was acknowledged before the call. Months outside of the time
         ranges are not opened. Raises Exhausted(QUESTION_TOO_LARGE) if it would read more rows or make more groups than
         the engine was told to allow.
+
+        Where retention has changed rows or let them go, events by type, source and time come from the frozen numbers
+        and are what they were before; so are distinct users where each group is one frozen cell. What neither the rows
+        nor frozen numbers can tell raises Precondition(FROZEN_GRAIN), which names months, types and grains
+        (server.storage.frozen_grain). Filters and dimensions on other fields see the rows as they are now.
+        """
+
+    @abstractmethod
+    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+        """The numbers of some types in a SEALED month, counted from its events. `Records.keep` keeps them.
+
+        In UTC and the operator's reporting time zones. To be kept before rows of these types change for the first time,
+        so that they stand for all that there were. Raises Precondition(NUMBERS_FROZEN) for a type that is frozen,
+        Precondition(ROWS_CHANGED) if it is too late, Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
         """
 
     @abstractmethod
@@ -171,7 +187,8 @@ class Store(ABC):
         May be called beside the writer, by one thread at a time; takes long. Nothing changes for anybody before
         `adopt`: whatever happens on the way, it can be begun again. `heard` is told how many rows are done, now and
         then; what it raises ends the work. The content is compared with that of the generation in use before it
-        returns. Raises Precondition(MONTH_STATE) from any other state, Corrupt if the copy differs.
+        returns. Raises Precondition(MONTH_STATE) from any other state, Precondition(NUMBERS_FROZEN) for OPEN once
+        numbers of the month are frozen, Corrupt if the copy differs.
         """
 
     @abstractmethod
@@ -196,6 +213,14 @@ class Store(ABC):
         One commit, with the deed; the files go when the last question that reads them has ended. Events of the month
         that come later are rejected with reason MONTH_DROPPED, also with ids that were stored once. Raises
         Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def forget_names(self, on_writer: OnWriter) -> int:
+        """Erases what the store still knows of users whose last event has gone; how many users that were.
+
+        May be called beside the writer, while nothing else is rewritten. They may come again, as new ones. Does nothing
+        while a month is damaged: nobody knows whose events it has.
         """
 
     @property

@@ -15,7 +15,9 @@ import numpy.typing as npt
 import orjson
 
 from retention.facts import RAW
-from server.model import Change, Event
+from retention.month import Month
+from server.errors import NotFound, Precondition
+from server.model import Change, Event, MonthInfo, MonthState
 from server.storage.digest import bucket_of
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -91,6 +93,17 @@ class Exported:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+def to_export(month: Month, info: MonthInfo | None, generation: int | None) -> MonthInfo:
+    """The month, if its rows can be had as Reader.export promises; None stands for one that nobody knows."""
+    if info is None:
+        raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+    if info.state is not MonthState.SEALED:
+        raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="seal the month first")
+    if generation not in (None, info.generation):
+        raise Precondition("MONTH_CHANGED", f"{month} is in another generation by now", hint="plan again")
+    return info
 
 
 def exported_of(events: Sequence[Event], forms: Sequence[str] | None = None) -> Exported:

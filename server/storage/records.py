@@ -1,9 +1,9 @@
-"""What retention keeps beside the events: holds, copies, losses, the clock, and evidence of what it did.
+"""What retention keeps beside the events: holds, copies, numbers, losses, the clock, and evidence of what it did.
 
 Part of the storage contract. All of it is as durable as the events when a call returns, and each call is one commit:
 what changes and the evidence that it was changed are there together or not at all.
 
-Ownership. Belongs to the writer, like `Store.append`; only `losses` may be asked from any thread.
+Ownership. Belongs to the writer, like `Store.append`; only `losses` and what is frozen may be asked from any thread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from retention.facts import Copy
 from retention.hold import Hold
 from retention.month import Month
 from server.errors import NotFound, Precondition, TrackdError
+from server.frozen import Frozen, Kept, KeptMonths, already_frozen
 from server.rewriting import Losses
 
 
@@ -62,6 +63,22 @@ class Records(ABC):
     def remove_copy(self, month: Month, name: str, deed: Deed) -> None:
         """The copy is gone. Raises NotFound(COPY_UNKNOWN)."""
 
+    # Numbers
+
+    @abstractmethod
+    def keep(self, frozen: Frozen, deed: Deed) -> None:
+        """Keeps what `Reader.freeze` counted, for good. Raises Precondition(NUMBERS_FROZEN) if any of it is kept."""
+
+    @property
+    @abstractmethod
+    def frozen(self) -> KeptMonths:
+        """What is frozen of which months. A mapping that is replaced, never changed: any thread may read it."""
+
+    @property
+    def frozen_types(self) -> Mapping[Month, frozenset[str]]:
+        """The types whose numbers are frozen, by month."""
+        return {month: kept.types for month, kept in self.frozen.items()}
+
     # What was lost
 
     @property
@@ -92,6 +109,29 @@ def check_hold(hold: Hold, known: Hold | None) -> None:
         "HOLD_EXISTS",
         f"there is another hold with the code {hold.code}",
         hint="codes are never used twice: choose another; a hold is not changed, place a new one and release the old",
+    )
+
+
+def check_freezing(month: Month, types: Sequence[str], lost: Losses, kept: Kept | None) -> None:
+    """Numbers are frozen once, and from rows as they came: those of all types together with the first of them."""
+    twice = sorted(kept.types.intersection(types)) if kept else []
+    if twice:
+        raise already_frozen(month, twice)
+    changed = sorted(lost if kept is None else lost.keys() & set(types))
+    if changed:
+        raise Precondition(
+            "ROWS_CHANGED",
+            f"rows of {', '.join(changed)} in {month} are not what they were: their numbers cannot be frozen any more",
+            hint="numbers are frozen before rows change for the first time",
+        )
+
+
+def not_to_be_opened(month: Month) -> TrackdError:
+    """More events would make the frozen numbers wrong."""
+    return Precondition(
+        "NUMBERS_FROZEN",
+        f"{month} cannot be opened again: its numbers are frozen",
+        hint="late events of this month can be stored no more",
     )
 
 

@@ -9,6 +9,7 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import NOTHING_HELD, Copy
 from retention.hold import Hold
 from retention.month import Month
+from server.frozen import ANY_TYPE, Frozen, FrozenType, Kept, KeptMonths, Quarters, joined
 from server.rewriting import Losses
 from server.storage.records import Records, check_hold, copy_unknown
 
@@ -21,6 +22,9 @@ class MemoryRecords(Records):
         self._holds: dict[str, Hold] = {}
         self._copies: dict[Month, dict[str, Copy]] = {}
         self._losses: dict[Month, Losses] = {}
+        self._kept: dict[Month, Kept] = {}
+        self.numbers: Mapping[Month, Mapping[str, FrozenType]] = {}
+        """What is frozen, by type; under ANY_TYPE only cells. Replaced, never changed."""
         self._clock_ms: int | None = None
 
     @property
@@ -54,6 +58,19 @@ class MemoryRecords(Records):
             raise copy_unknown(month, name)
         self.record(deed)
         del self._copies[month][name]
+
+    def keep(self, frozen: Frozen, deed: Deed) -> None:
+        kept = joined(frozen, self._kept.get(frozen.month))
+        self.record(deed)
+        numbers = {**self.numbers.get(frozen.month, {}), **frozen.types}
+        if frozen.together is not None:
+            numbers[ANY_TYPE] = FrozenType(Quarters((), (), ()), frozen.together)
+        self.numbers = {**self.numbers, frozen.month: numbers}
+        self._kept = {**self._kept, frozen.month: kept}
+
+    @property
+    def frozen(self) -> KeptMonths:
+        return self._kept
 
     @property
     def losses(self) -> Mapping[Month, Losses]:

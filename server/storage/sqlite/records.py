@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,10 +11,12 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import Copy, CopyKind
 from retention.hold import Hold
 from retention.month import Month
+from server.frozen import Frozen, KeptMonths, joined
 from server.model import MonthInfo
 from server.rewriting import Loss, Losses
 from server.storage.records import Records, check_hold, copy_unknown
 from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.catalog import Catalog
 
 
@@ -25,6 +27,8 @@ class CatalogRecords(Records):
         self._catalog = catalog
         self._head = self._read_head()
         self._losses = self._read_losses()
+        with sqlite.translated():
+            self._kept = frozen_numbers.kept_months(catalog.connection)
 
     def _rows(self, sql: str, *bindings: Any) -> list[Any]:
         with sqlite.translated():
@@ -101,6 +105,18 @@ class CatalogRecords(Records):
         with self._change(deed):
             self._catalog.connection.execute("DELETE FROM copies WHERE month = ? AND name = ?", (str(month), name))
 
+    # Numbers
+
+    def keep(self, frozen: Frozen, deed: Deed) -> None:
+        kept = joined(frozen, self._kept.get(frozen.month))
+        with self._change(deed):
+            frozen_numbers.put(self._catalog.connection, frozen, deed.time_ms)
+        self._kept = {**self._kept, frozen.month: kept}
+
+    @property
+    def frozen(self) -> KeptMonths:
+        return self._kept
+
     # What was lost
 
     @property
@@ -113,19 +129,28 @@ class CatalogRecords(Records):
             found.setdefault(Month.parse(month), {})[name] = Loss(bool(gone), bool(users), grain_ms, since_ms)
         return dict(found)
 
-    def become(self, info: MonthInfo, lost: Losses | None, deed: Deed | None) -> None:
-        """A month is this from now on, and lacks that (None: what it lacked before): one commit with the deed."""
-        if deed is None:
-            with self._catalog.owned():
-                self._become(info, lost)
-        else:
-            with self._change(deed):
-                self._become(info, lost)
+    def become(
+        self,
+        info: MonthInfo,
+        lost: Losses | None = None,
+        deed: Deed | None = None,
+        *,
+        last_position: int = 0,
+        sources: Iterable[str] = (),
+    ) -> None:
+        """A month is this from now on, and lacks that (None: what it lacked before): one commit with the deed.
+
+        `last_position` and `sources`: of a month that is dropped.
+        """
+        with sqlite.translated(), self._catalog.owned() if deed is None else self._change(deed):
+            self._become(info, lost, last_position)
+            names = [(name,) for name in sources]
+            self._catalog.connection.executemany("UPDATE sources SET dropped = 1 WHERE name = ?", names)
         if lost is not None:
             self._losses = {**self._losses, info.month: dict(lost)}
 
-    def _become(self, info: MonthInfo, lost: Losses | None) -> None:
-        self._catalog.put_month(info)
+    def _become(self, info: MonthInfo, lost: Losses | None, last_position: int) -> None:
+        self._catalog.put_month(info, last_position)
         if lost is not None:
             month, connection = str(info.month), self._catalog.connection
             connection.execute("DELETE FROM losses WHERE month = ?", (month,))
