@@ -32,7 +32,14 @@ BEYOND_LOOPBACK = (
 )
 
 MAY_BE_ZERO = frozenset(
-    {"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min", "seal_after_days", "quiet_minutes", "rows_per_second_max"}
+    {
+        "linger_max_ms",
+        "future_skew_max_ms",
+        "disk_free_bytes_min",
+        "seal_after_days",
+        "quiet_minutes",
+        "rows_per_second_max",
+    }
 )
 """Numbers for which none is a setting that makes sense; all others start at 1."""
 
@@ -45,7 +52,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_insecure: bool = False
     """Listen beyond loopback although there is no TLS."""
     control: str = ""
-    """The daemon's Unix socket, for its own user and root: what destroys is served there. "": control.sock in `data`."""
+    """The daemon's Unix socket, for its own user and root: what destroys is served there. "": DATA/control.sock."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
