@@ -56,6 +56,26 @@ tracker.track("t", user_id="parent-3")
 assert tracker.close(30).stored == 4, tracker.stats()
 """
 
+OLD_UUID_UTILS = """
+import os
+register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+import uuid_utils
+os.register_at_fork = register
+"""
+FORKED_IDS = """
+import trackd
+trackd.new_id()
+tails = []
+for child in range(2):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, trackd.new_id(0)[-4:])
+        os._exit(0)
+    tails.append(os.read(reading, 4))
+assert len(set(tails)) == 2, tails
+"""
+"""Compares the last bits, which are nothing but random: all others count or tell the time."""
+
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
@@ -135,6 +155,12 @@ def test_a_process_may_fork_while_it_tracks(
     done = script(daemon.target, tmp_path, FORK_WHILE_TRACKING.replace("OPTIONS", "").replace("FLUSH", flush))
     assert done.returncode == 0, done.stderr
     assert came_in(daemon.target, seen) == Counter(users("parent", 4) + users("child", 200)), done.stderr
+
+
+def test_forked_children_have_ids_of_their_own() -> None:
+    """Also with versions of uuid-utils that go on with the random numbers of the parent."""
+    done = subprocess.run([sys.executable, "-c", OLD_UUID_UTILS + FORKED_IDS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_where_a_forked_child_cannot_send_its_events_wait_in_files(
