@@ -159,7 +159,9 @@ def test_a_process_may_fork_while_it_tracks(
 
 def test_forked_children_have_ids_of_their_own() -> None:
     """Also with versions of uuid-utils that go on with the random numbers of the parent."""
-    done = subprocess.run([sys.executable, "-c", OLD_UUID_UTILS + FORKED_IDS], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_UUID_UTILS + FORKED_IDS], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -90,6 +90,16 @@ def test_a_quota_with_a_time_to_retry_is_retryable_and_without_is_not() -> None:
     assert (never.retryable, breaks_for_good(never)) == (False, True)
 
 
+def test_details_that_are_garbled_leave_the_code() -> None:
+    """They come from who knows where: nothing but the error that they belong to may come of them."""
+    garbled = [
+        AnyMessage(type_url=f"type.googleapis.com/google.rpc.{name}", value=b"\xff")
+        for name in ("ErrorInfo", "RetryInfo")
+    ]
+    error = from_status(Status(code=RESOURCE_EXHAUSTED, message="full", details=garbled))
+    assert (error.code, error.message, error.reason, error.retryable) == ("RESOURCE_EXHAUSTED", "full", "", False)
+
+
 def test_a_code_of_the_future_is_an_error_like_any_other() -> None:
     """No KeyError from an unknown number."""
     assert isinstance(refusal(99), trackd.TrackdError)

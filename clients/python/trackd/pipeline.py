@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -21,7 +22,7 @@ from trackd.outcomes import DEFECTS_MAX, BatchResult, Rejection, Totals, of_resu
 from trackd.progress import Origin, Watermark
 from trackd.settings import Settings, Stats
 from trackd.spill import Segment, Spill
-from trackd.window import Window
+from trackd.window import ProtocolViolation, Window
 
 _UNBOUNDED = 1 << 62
 _WORKER_STOP_S = 5.0
@@ -252,12 +253,17 @@ class Pipeline:
         self._local.inside = True
         try:
             for rejection in rejections:
-                told(replace(rejection, sequence=rejection.sequence - FIRST_PLACE))
-        except Exception as defect:  # noqa: BLE001 - it is the application's function
-            _log.exception("on_rejected failed")
-            self._note(f"on_rejected failed: {defect!r}")
+                self._tell(told, replace(rejection, sequence=rejection.sequence - FIRST_PLACE))
         finally:
             self._local.inside = False
+
+    def _tell(self, told: Callable[[Rejection], None], rejection: Rejection) -> None:
+        """One that it fails over keeps no other one from it."""
+        try:
+            told(rejection)
+        except Exception as defect:  # noqa: BLE001 - it is the application's function
+            _log.exception("on_rejected failed over an event rejected with %s", rejection.reason)
+            self._note(f"on_rejected failed: {defect!r}")
 
     # The end, on whichever thread closes.
 
@@ -301,7 +307,10 @@ class Pipeline:
             while waiting and (left_s := until_s - time.monotonic()) > 0:
                 batch = waiting[0]
                 try:
-                    result = client.append(events_of(batch), source=self._settings.source)
+                    result = of_result(batch, client.append(events_of(batch), source=self._settings.source))
+                except ProtocolViolation as violation:
+                    self._note(str(violation))
+                    break
                 except TrackdError as error:
                     self._troubled(error)
                     if breaks_for_good(error):
@@ -309,7 +318,7 @@ class Pipeline:
                     time.sleep(min(left_s, backoff.next_delay_s(error.retry_after_ms)))
                 else:
                     waiting.popleft()
-                    self._answered(batch, of_result(batch, result))
+                    self._answered(batch, result)
         return [*waiting, *self._again]
 
     def abandon(self) -> None:
