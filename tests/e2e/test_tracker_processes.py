@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,22 @@ tracker.track("t", user_id="parent-3")
 assert tracker.close(30).stored == 4, tracker.stats()
 """
 
+MULTIPROCESSING = """
+import multiprocessing
+def work(child):
+    for number in range(50):
+        tracker.track("t", user_id=f"child{child}-{number}")
+tracker = new_tracker()
+if __name__ == "__main__":
+    tracker.track("t", user_id="parent-0")
+    context = multiprocessing.get_context(METHOD)
+    children = [context.Process(target=work, args=(child,)) for child in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+"""
 OLD_UUID_UTILS = """
 import os
 register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
@@ -92,11 +108,16 @@ def seen(daemon: DaemonProcess) -> Iterator[Counter[str]]:
         yield Counter({"": before})
 
 
-def script(target: str, directory: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end. Of gRPC it has the defaults: those of the daemon, once imported, are in the environment."""
+def script(
+    target: str, directory: Path, code: str, *, command: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs it, or another command of Python, to its end.
+
+    Of gRPC it has the defaults: those of the daemon, once imported, are in the environment.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     return subprocess.run(
-        [sys.executable, "-c", BEGIN + code, target, str(directory)],
+        [sys.executable, *(command or ("-c", BEGIN + code)), target, str(directory)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -155,6 +176,18 @@ def test_a_process_may_fork_while_it_tracks(
     done = script(daemon.target, tmp_path, FORK_WHILE_TRACKING.replace("OPTIONS", "").replace("FLUSH", flush))
     assert done.returncode == 0, done.stderr
     assert came_in(daemon.target, seen) == Counter(users("parent", 4) + users("child", 200)), done.stderr
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_multiprocessing_flush_when_they_end(
+    daemon: DaemonProcess, seen: Counter[str], tmp_path: Path, method: str
+) -> None:
+    """Though they run no exit handlers."""
+    program = tmp_path / "program.py"
+    program.write_text(BEGIN + MULTIPROCESSING.replace("METHOD", repr(method)), "utf-8")
+    done = script(daemon.target, tmp_path, "", command=[str(program)])
+    assert done.returncode == 0, done.stderr
+    assert came_in(daemon.target, seen) == Counter(users("parent", 1) + users("child0", 50) + users("child1", 50))
 
 
 def test_forked_children_have_ids_of_their_own() -> None:
