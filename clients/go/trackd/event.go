@@ -29,7 +29,7 @@ func idAtMillis(millis int64) []byte {
 	} else if millis > timeMillisMax {
 		millis = timeMillisMax
 	}
-	// The library's own time never goes back: once the clock was ahead it would stay there, until the clock has caught up.
+	// The library's own time never goes back: behind a clock that was ahead it stays ahead.
 	id := uuid.Must(uuid.NewV7())
 	for at := 5; at >= 0; at-- {
 		id[at] = byte(millis)
