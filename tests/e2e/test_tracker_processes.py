@@ -178,6 +178,20 @@ def test_a_process_may_fork_while_it_tracks(
     assert came_in(daemon.target, seen) == Counter(users("parent", 4) + users("child", 200)), done.stderr
 
 
+def test_tracking_imports_nothing_while_a_process_may_fork(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A child that is forked while another thread imports has half a module, for ever."""
+    code = """
+before = set(sys.modules)
+tracker = new_tracker(when_full="spill", spill_directory=directory, on_rejected=str)
+tracker.track("imports")
+tracker.track("no spaces, please")
+assert tracker.flush(30)
+assert sys.modules.keys() - before == set()
+"""
+    done = script(daemon.target, tmp_path, code)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_multiprocessing_flush_when_they_end(
     daemon: DaemonProcess, seen: Counter[str], tmp_path: Path, method: str
