@@ -46,6 +46,8 @@ class Pipeline:
         self._last_error = cut_off
         self._cut_off = bool(cut_off)
         self._away = self._cut_off
+        self._trouble: TrackdError | None = None
+        self._told: set[tuple[str, str]] = set()
         self._ending = False
         self._local = threading.local()
         self._spill: Spill | None = None
@@ -110,12 +112,14 @@ class Pipeline:
     # The worker's thread.
 
     def _work(self) -> None:
+        self._local.inside = True
         self._open_files()
         while True:
             first, elements = self.intake.take(partial=self._hungry)
             try:
                 self._hand_over(first, elements)
                 self._tend_files()
+                self._tell_operator()
             except Exception as defect:  # noqa: BLE001 - the application must not notice, the operator must
                 _log.exception("the tracker's worker failed")
                 self._note(f"the tracker's worker failed: {defect!r}")
@@ -206,6 +210,21 @@ class Pipeline:
             and self.intake.held_bytes * 4 <= self._settings.buffer_bytes
         )
 
+    def _tell_operator(self) -> None:
+        """Logs what has changed: an outage, its end, drops. Here because whoever listens to the log may be slow."""
+        with self._guard:
+            if not self._away or not self.intake.held_events:  # a stream that ends while nothing waits is no trouble
+                self._trouble = None
+            trouble, last_error, waiting = self._trouble, self._last_error, self._away
+        if trouble is not None and (trouble.code, trouble.reason) not in self._told:
+            self._told.add((trouble.code, trouble.reason))
+            _log.warning("tracked events wait for %s: %s", self._settings.target, trouble)
+        elif self._told and not waiting:
+            self._told.clear()
+            _log.info("%s takes tracked events again", self._settings.target)
+        if dropped := self.intake.newly_dropped():
+            _log.warning("%d tracked events were dropped for want of room; the last error: %s", dropped, last_error)
+
     # Threads of the Delivery.
 
     def _answered(self, batch: Batch, result: BatchResult) -> None:
@@ -231,9 +250,10 @@ class Pipeline:
 
     def _troubled(self, error: TrackdError) -> None:
         with self._guard:
-            self._away = True
+            self._away, self._trouble = True, error
             self._last_error = str(error)
             self._progress.notify_all()
+        self.intake.nudge()
 
     def _note(self, trouble: str) -> None:
         with self._guard:
