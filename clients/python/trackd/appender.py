@@ -61,8 +61,6 @@ class Appender:
         """`answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced."""
         if min(batch_events, batch_bytes, window_batches, window_bytes) < 1:
             raise ValueError("batch_events, batch_bytes, window_batches and window_bytes must be positive")
-        if min(give_up_after_s, answer_timeout_s) <= 0:
-            raise ValueError("give_up_after_s and answer_timeout_s must be positive")
         self.target = target or default_target()
         self._on_result = on_result
         self._batch_events = batch_events

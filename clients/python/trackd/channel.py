@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import ipaddress
 import os
 
 import grpc
-
-# gRPC imports it with the first channel, which a Tracker opens on a thread of its own. A process that is forked at that
-# moment would have half of the module, for ever.
-with contextlib.suppress(ImportError):
-    importlib.import_module("grpc._channel")
 
 DEFAULT_TARGET = "127.0.0.1:7077"
 

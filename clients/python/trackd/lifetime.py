@@ -12,12 +12,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import multiprocessing
 import os
 import threading
 import weakref
 from multiprocessing import util
 from typing import Protocol
+
+# gRPC imports it with the first channel, which a Tracker opens on a thread of its own. A process that is forked at that
+# moment would have half of the module, for ever.
+with contextlib.suppress(ImportError):
+    importlib.import_module("grpc._channel")
 
 
 class Lasting(Protocol):
