@@ -218,10 +218,10 @@ class Pipeline:
             trouble, last_error, waiting = self._trouble, self._last_error, self._away
         if trouble is not None and (trouble.code, trouble.reason) not in self._told:
             self._told.add((trouble.code, trouble.reason))
-            _log.warning("tracked events wait for %s: %s", self._delivery.target, trouble)
+            _log.warning("events tracked for %s wait: %s", self._settings.source, trouble)
         elif self._told and not waiting:
             self._told.clear()
-            _log.info("%s takes tracked events again", self._delivery.target)
+            _log.info("events tracked for %s are taken again", self._settings.source)
         if dropped := self.intake.newly_dropped():
             _log.warning("%d tracked events were dropped for want of room; the last error: %s", dropped, last_error)
 
