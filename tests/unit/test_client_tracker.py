@@ -310,6 +310,13 @@ def test_dropped_events_are_logged_with_their_number(away: FakeDaemon, caplog: p
         finally:
             logging.getLogger("trackd").removeHandler(handler)
         assert caplog.text.count("were dropped for want of room") == 1
+        dropped = tracker.stats().dropped
+        away.start()
+        until(lambda: caplog.text.count("were dropped for want of room") == 2)
+        counts = [
+            record.args[0] for record in caplog.records if isinstance(record.args, tuple) and len(record.args) == 2
+        ]
+        assert sum(count for count in counts if isinstance(count, int)) == dropped, "when it is over, the rest is told"
 
 
 def test_a_process_that_can_start_no_thread_still_tracks_at_its_end(

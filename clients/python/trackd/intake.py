@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 DROPS_TOLD_S = 60.0
-"""How often, at most, the worker is woken because events were dropped."""
+"""The worker is woken because events were dropped, and not again for so long."""
 FIRST_PLACE = 1 << 40
 """Of the first tracked event. Those below are for events that another process left behind."""
 
@@ -95,10 +95,10 @@ class Intake:
             self._drops_due = True
             self.nudge()
 
-    def newly_dropped(self) -> int:
-        """For the worker: events that were dropped since it was told so last; 0 if that is not DROPS_TOLD_S ago."""
+    def newly_dropped(self, *, at_once: bool) -> int:
+        """For the worker: events dropped since it was told so last; 0 if it is not woken for them, unless `at_once`."""
         with self._guard:
-            if not self._drops_due:
+            if not (self._drops_due or at_once):
                 return 0
             count = self.dropped - self._dropped_told
             self._dropped_told, self._drops_due = self.dropped, False

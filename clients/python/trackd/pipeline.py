@@ -216,13 +216,14 @@ class Pipeline:
             if not self._away or not self.intake.held_events:  # a stream that ends while nothing waits is no trouble
                 self._trouble = None
             trouble, last_error, waiting = self._trouble, self._last_error, self._away
+        over = bool(self._told) and not waiting
         if trouble is not None and (trouble.code, trouble.reason) not in self._told:
             self._told.add((trouble.code, trouble.reason))
             _log.warning("events tracked for %s wait: %s", self._settings.source, trouble)
-        elif self._told and not waiting:
+        elif over:
             self._told.clear()
             _log.info("events tracked for %s are taken again", self._settings.source)
-        if dropped := self.intake.newly_dropped():
+        if dropped := self.intake.newly_dropped(at_once=over):
             _log.warning("%d tracked events were dropped for want of room; the last error: %s", dropped, last_error)
 
     # Threads of the Delivery.
