@@ -1,4 +1,4 @@
-"""The client for asyncio: every call of trackd.Client, to be awaited.
+"""The client for asyncio: every call of trackd.Client, to be awaited, and an Appender.
 
     async with trackd.aio.Client("127.0.0.1:7077") as client:
         await client.append([trackd.new_event("review_submitted", user_id="ann")], source="reviews")
@@ -19,6 +19,7 @@ from typing import Any, Self, Unpack
 import grpc
 
 from trackd import requests
+from trackd.aio_appender import Appender
 from trackd.backoff import Backoff
 from trackd.channel import channel_options, default_target
 from trackd.errors import TrackdError, Unreachable, from_rpc_error
@@ -32,6 +33,8 @@ from trackd.v1.event_type_pb2 import EventType, ListEventTypesResponse
 from trackd.v1.ingest_pb2 import AppendResult
 from trackd.v1.query_pb2 import AggregateRequest, CountEventsResponse, EventFilter, ListEventsResponse
 from trackd.v1.subscribe_pb2 import SubscribeGap, SubscribeRequest, SubscribeResponse
+
+__all__ = ["Appender", "Client", "Subscription"]
 
 
 class Client:

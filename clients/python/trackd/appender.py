@@ -18,7 +18,17 @@ from trackd.requests import DurabilityName
 from trackd.v1.event_pb2 import Event
 from trackd.window import Window
 
-__all__ = ["METHOD", "Appender"]
+__all__ = ["METHOD", "Appender", "encoded"]
+
+
+def encoded(event: Event) -> bytes:
+    """The event as it is sent; one without an id is given one, in place. Invalid if it has more than 7 MiB."""
+    if not event.id:
+        event.id = new_id(event.timestamp_ms if event.HasField("timestamp_ms") else None)
+    element = encode(event)
+    if len(element) > EVENT_BYTES_MAX:
+        raise Invalid(f"one event of {len(element):,} bytes; no daemon takes more than {EVENT_BYTES_MAX:,}")
+    return element
 
 
 class Appender:
@@ -102,18 +112,12 @@ class Appender:
         raised, or Invalid for an event of more than 7 MiB (those before it are taken over).
         """
         for event in events:
-            if not event.id:
-                event.id = new_id(event.timestamp_ms if event.HasField("timestamp_ms") else None)
-            element = encode(event)
-            size = len(element)
-            if size > EVENT_BYTES_MAX:
-                raise Invalid(f"one event of {size:,} bytes; no daemon takes more than {EVENT_BYTES_MAX:,}")
-            if self._part and self._part_bytes + size > self._batch_bytes:
-                self._hand_over()
-            self._part.append(element)
-            self._part_bytes += size
-            if len(self._part) >= self._batch_events:
-                self._hand_over()
+            self._take(encoded(event))
+
+    def send_encoded(self, elements: Iterable[bytes]) -> None:
+        """As send, for what `encoded` made of events."""
+        for element in elements:
+            self._take(element)
 
     def flush(self) -> Totals:
         """Waits until everything handed over has its final answer; raises like send."""
@@ -137,6 +141,15 @@ class Appender:
         """Ends at once; what is not answered may or may not be stored. See `unacknowledged`."""
         self._closed = True
         self._delivery.stop(abort=True)
+
+    def _take(self, element: bytes) -> None:
+        size = len(element)
+        if self._part and self._part_bytes + size > self._batch_bytes:
+            self._hand_over()
+        self._part.append(element)
+        self._part_bytes += size
+        if len(self._part) >= self._batch_events:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         if self._delivery.failure is not None:

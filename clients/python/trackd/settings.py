@@ -46,9 +46,11 @@ class Settings:
         for name in ("spill_bytes", "buffer_events", "buffer_bytes", "batch_events", "batch_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("block_timeout_s", "max_delay_s", "exit_timeout_s", "answer_timeout_s"):
+        for name in ("block_timeout_s", "max_delay_s", "exit_timeout_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if self.answer_timeout_s <= 0:
+            raise ValueError("answer_timeout_s must be positive")
 
     @property
     def opening(self) -> bytes:

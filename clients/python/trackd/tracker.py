@@ -50,10 +50,11 @@ class Tracker:
     - "spill": events go to files in `spill_directory`, up to `spill_bytes` of them, and survive the process: whoever
       next tracks for the same source with the same directory sends them. Full, or a disk that fails: as with "drop".
 
-    No error of the daemon or the network reaches the application: `stats()` tells, the logger "trackd" warns, and each
-    event that the daemon refuses for good goes to `on_rejected` (on the thread that gets the answers: it should return
-    soon; it may track, but not flush or close). At exit everything is flushed, for up to `exit_timeout_s`. Threads and
-    the connection are started by the first `track` of a process, so a Tracker can be made before a server forks its
+    No error of the daemon or the network reaches the application: `stats()` tells, the logger "trackd" warns when
+    events begin to wait and when some are dropped, and each event that the daemon refuses for good goes to
+    `on_rejected` (on the thread that gets the answers: it should return soon; it may track, but not flush or close). At
+    exit everything is flushed, for up to `exit_timeout_s`. Threads and the connection are started by the first `track`
+    of a process, so a Tracker can be made before a server forks its
     workers; see trackd.lifetime.
     """
 
