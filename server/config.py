@@ -10,14 +10,14 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from retention.month import Month
 from server import objectives
 from server.errors import ConfigurationError
-from server.model import NAME
+from server.model import NAME, Role
 from server.objectives import Objective
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
@@ -26,10 +26,14 @@ MIB = 1024 * 1024
 
 PORT_MAX = 65_535
 
-BEYOND_LOOPBACK = (
-    "is not a loopback address and there is no TLS: whoever reaches it can write and read; if the network is trusted "
-    "say so with --allow-insecure (listen.allow_insecure = true)"
+NO_TLS = "set tls.certificate and tls.key"
+NO_PERMISSIONS = "set access.tokens (or tls.client_ca and access.client_roles)"
+NO_HTTPS = "set tls.metrics = true with tls.certificate and tls.key"
+TRUSTED_NETWORK = (
+    "or, where the network itself keeps others away, say so with --allow-insecure (listen.allow_insecure = true)"
 )
+
+_HARM = {"grpc": "so strangers could write and read", "metrics": "so metrics could be read and changed on their way"}
 
 MAY_BE_ZERO = frozenset(
     {"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min", "seal_after_days", "quiet_minutes"}
@@ -43,7 +47,34 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grpc: str = "127.0.0.1:7077"
     metrics: str = "127.0.0.1:9077"
     allow_insecure: bool = False
-    """Listen beyond loopback although there is no TLS."""
+    """Listen beyond loopback although TLS or tokens are missing."""
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the wire is protected. Files are PEM and are read again when they change."""
+
+    certificate: str = ""
+    """The daemon's certificate, followed by those of its issuers. With it and `key` gRPC is TLS and nothing else."""
+    key: str = ""
+    client_ca: str = ""
+    """Whose signature the certificates of clients must have. With it a client without one gets no connection."""
+    metrics: bool = False
+    """HTTPS, with the same certificate, for metrics and health. Never asks for client certificates."""
+
+
+class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what. Without any of it whoever connects may do everything."""
+
+    tokens: str = ""
+    """The file that `trackd token` writes; read again when it changes."""
+    client_roles: dict[str, tuple[Role, ...]] = {}
+    """Roles of client certificates, by common name or any subject alternative name, for calls without a token."""
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Log lines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +196,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     data: str = "./trackd-data"
     listen: Listen = Listen()
+    tls: Tls = Tls()
+    access: Access = Access()
     limits: Limits = Limits()
     ingest: Ingest = Ingest()
     storage: Storage = Storage()
@@ -174,6 +207,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     doors: Doors = Doors()
     objective: tuple[Objective, ...] = objectives.DEFAULTS
     """Those of the file replace the default ones, all of them."""
+    log: Log = Log()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -189,7 +223,7 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
     config = _convert(tree, problems)
     # A value that is not even of the right kind was said already, and was judged by its default.
     unread = set(problems)
-    for key, text in _judge(config):
+    for key, text in problems_of(config):
         if key not in unread and key.rpartition(".")[0] not in unread:
             problems.setdefault(key, []).append(text)
     if problems:
@@ -265,13 +299,14 @@ def _take(
         problems[dotted] = [str(error)]
 
 
-def _judge(config: Config) -> Iterator[tuple[str, str]]:
-    """What types cannot say: (key, problem)."""
+def problems_of(config: Config) -> Iterator[tuple[str, str]]:
+    """What is wrong with settings beyond what types can say: (key, problem)."""
     if not config.data:
         yield "data", "must name a directory"
     yield from _judge_numbers(config)
     yield from _judge_limits(config.limits)
-    yield from _judge_listen(config.listen)
+    yield from _judge_security(config)
+    yield from _judge_listen(config)
     if config.doors.otlp_plain_logs_type and not NAME.fullmatch(config.doors.otlp_plain_logs_type):
         yield "doors.otlp_plain_logs_type", 'must be a type (1 to 128 letters, digits and "_.:/-") or empty'
     yield from objectives.judge(config.objective)
@@ -305,14 +340,40 @@ def _judge_limits(limits: Limits) -> Iterator[tuple[str, str]]:
             yield f"limits.{key}", f"must be at most limits.{bound}, which is {getattr(limits, bound)}"
 
 
-def _judge_listen(listen: Listen) -> Iterator[tuple[str, str]]:
-    for key in ("grpc", "metrics"):
+def _judge_security(config: Config) -> Iterator[tuple[str, str]]:
+    tls, access = config.tls, config.access
+    if bool(tls.certificate) != bool(tls.key):
+        missing = "key" if tls.certificate else "certificate"
+        yield f"tls.{missing}", "is missing: certificate and key go together"
+    for key in ("client_ca", "metrics"):
+        if getattr(tls, key) and not tls.certificate:
+            yield f"tls.{key}", "needs tls.certificate and tls.key"
+    if access.client_roles and not tls.client_ca:
+        yield "access.client_roles", "needs tls.client_ca: without it clients show no certificate"
+    for name, roles in access.client_roles.items():
+        if not name or not roles:
+            yield "access.client_roles", f"{name!r} must be a name with at least one role"
+
+
+def _judge_listen(config: Config) -> Iterator[tuple[str, str]]:
+    listen, tls, access = config.listen, config.tls, config.access
+    missing: dict[str, list[str]] = {"grpc": [], "metrics": []}
+    if not tls.certificate:
+        missing["grpc"].append(NO_TLS)
+    if not access.tokens and not access.client_roles:
+        missing["grpc"].append(NO_PERMISSIONS)
+    if not tls.metrics:
+        missing["metrics"].append(NO_HTTPS)
+    for key, wanted in missing.items():
         address = getattr(listen, key)
         host = _host(address)
         if host is None:
             yield f"listen.{key}", f"{address!r} is not HOST:PORT (an IPv6 address in brackets)"
-        elif not listen.allow_insecure and not _loopback(host):
-            yield f"listen.{key}", f"{address} {BEYOND_LOOPBACK}"
+        elif wanted and not listen.allow_insecure and not _loopback(host):
+            yield (
+                f"listen.{key}",
+                f"{address} is not a loopback address, {_HARM[key]}: {' and '.join(wanted)}; {TRUSTED_NETWORK}",
+            )
     if listen.grpc == listen.metrics and not listen.grpc.endswith(":0"):
         yield "listen.metrics", f"{listen.metrics} is taken by listen.grpc"
 

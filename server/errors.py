@@ -59,6 +59,14 @@ class Precondition(TrackdError):
     """The request is well-formed and the state of the store forbids it."""
 
 
+class Unauthenticated(TrackdError):
+    """Nobody knows who is calling: no token, or none that is valid."""
+
+
+class PermissionDenied(TrackdError):
+    """Who is calling is known and may not do this."""
+
+
 class NotFound(TrackdError):
     """The thing asked about does not exist."""
 
