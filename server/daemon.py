@@ -152,6 +152,7 @@ class Daemon:
             event_loop_lag_seconds=lambda: max(tuple(self._loop_lags_s)),
             subscribers=lambda: self._subscribe.streams,
             subscriber_lag_events=lambda: self._subscribe.lag,
+            certificate_start_seconds=self._guards.certificate_start_s,
             certificate_expiry_seconds=self._guards.certificate_expiry_s,
             client_ca_expiry_seconds=self._guards.client_ca_expiry_s,
             token_expiry_seconds=self._guards.token_expiry_s,

@@ -66,6 +66,7 @@ class Reloader:
             self._tokens()
         if self._guards.certificates:
             self._certificates()
+        self._guards.warn_of_exposed_files()
 
     def look(self) -> None:
         """To be called about once a second: takes over tokens and certificates that have changed, ends what expired."""
@@ -88,6 +89,9 @@ class Reloader:
             reload()
         except ConfigurationError as error:
             log.error("reload_failed", what=what.value, reason=error.reason, problem=error.message, hint=error.hint)
+            self._observer.reloaded(Reloaded(what, ok=False))
+        except Exception:  # whatever it is, the daemon goes on with what it has
+            log.exception("reload_failed", what=what.value)
             self._observer.reloaded(Reloaded(what, ok=False))
         else:
             log.info("reloaded", what=what.value)

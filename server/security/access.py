@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,10 +60,17 @@ class Access:
         """From now on these are valid and no others."""
         self._by_id = {token.id: token for token in tokens}
 
-    def next_expiry_ms(self, now_ms: int) -> int | None:
-        """When the next token expires that has not yet."""
-        open_until = [token.expires_ms for token in tuple((self._by_id or {}).values()) if token.expires_ms is not None]
-        return min((moment for moment in open_until if moment > now_ms), default=None)
+    def next_expiry_ms(self) -> int | None:
+        """When the first name is left without a valid token; in the past, if one is already. None: this never comes.
+
+        Where another token of the same name lives longer, it has replaced this one. Any thread may ask.
+        """
+        last: dict[str, float] = {}
+        for token in tuple((self._by_id or {}).values()):
+            end_ms = math.inf if token.expires_ms is None else token.expires_ms
+            last[token.name] = max(last.get(token.name, 0), end_ms)
+        first = min(last.values(), default=math.inf)
+        return None if first == math.inf else int(first)
 
     def admit_token(self, needed: Needed, authorization: Sequence[str | bytes], now_ms: int) -> Grant:
         """Why the bearer may call what needs these roles. `authorization`: the values of all metadata of that name.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 
 from server.config import Tls
 from server.errors import ConfigurationError
@@ -86,9 +88,9 @@ def read(settings: Tls) -> Certificates:
         chain=chain_pem,
         key=key_pem,
         client_ca=client_ca,
-        not_before_s=max(one.not_valid_before_utc.timestamp() for one in chain),
-        expires_s=min(one.not_valid_after_utc.timestamp() for one in chain),
-        client_ca_expires_s=max((one.not_valid_after_utc.timestamp() for one in signers), default=None),
+        not_before_s=max(begin for begin, _end in map(_lifetime_s, chain)),
+        expires_s=min(end for _begin, end in map(_lifetime_s, chain)),
+        client_ca_expires_s=max((end for _begin, end in map(_lifetime_s, signers)), default=None),
         https=_https(settings) if settings.metrics else None,
     )
 
@@ -101,10 +103,21 @@ def _bytes(path: str, field: str) -> bytes:
 
 
 def _certificates(path: str, pem: bytes, field: str) -> list[x509.Certificate]:
+    """At least one. What is read of them later is read here for the first time, because only that finds all damage."""
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # Old authorities have the number 0, which is to be refused one day; gRPC takes them.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            found = x509.load_pem_x509_certificates(pem)
+            for one in found:
+                _lifetime_s(one)
+    except (ValueError, x509.InvalidVersion) as error:
         raise _unusable(path, "holds no certificates in PEM, or a broken one", field) from error
+    return found
+
+
+def _lifetime_s(certificate: x509.Certificate) -> tuple[float, float]:
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def _fit(settings: Tls, leaf: x509.Certificate, key_pem: bytes) -> None:
@@ -118,7 +131,11 @@ def _fit(settings: Tls, leaf: x509.Certificate, key_pem: bytes) -> None:
     if not _usable(key):
         raise _unusable(settings.key, "is no key that gRPC can use: RSA, or the curves P-256 and P-384", "tls.key")
     shape = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*shape) != leaf.public_key().public_bytes(*shape):
+    try:
+        certified = leaf.public_key().public_bytes(*shape)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unusable(settings.certificate, "has a key of no known kind", "tls.certificate") from error
+    if key.public_key().public_bytes(*shape) != certified:
         raise _unusable(settings.key, f"is not the key of the first certificate in {settings.certificate}", "tls.key")
 
 

@@ -12,7 +12,7 @@ import structlog
 from server.config import Config
 from server.security import tokens
 from server.security.access import Access
-from server.security.watched_files import WatchedFiles
+from server.security.watched_files import WatchedFiles, exposed
 
 if TYPE_CHECKING:
     from server.security.certificates import CertificateFiles
@@ -31,6 +31,8 @@ class Guards:
         self._tokens = Path(config.access.tokens) if config.access.tokens else None
         self._tokens_watch = WatchedFiles([self._tokens] if self._tokens else [])
         self.access = Access(tokens.read(self._tokens) if self._tokens else None, config.access.client_roles)
+        self._key = Path(config.tls.key) if config.tls.key else None
+        self.warn_of_exposed_files()
 
     @property
     def has_tokens(self) -> bool:
@@ -47,7 +49,17 @@ class Guards:
             self._tokens_watch.take()
             self.access.replace_tokens(tokens.read(self._tokens))
 
+    def warn_of_exposed_files(self) -> None:
+        """A line for each file with a secret, or with hashes of some, that everybody on this machine may read."""
+        for path in filter(None, (self._tokens, self._key)):
+            if exposed(path):
+                log.warning("file_readable_by_everybody", file=str(path), hint=f"chmod o-r {path}")
+
     # For gauges, on any thread.
+
+    def certificate_start_s(self) -> float:
+        """From when on the certificate is valid, in seconds since 1970; NaN without TLS."""
+        return self.certificates.current.not_before_s if self.certificates else math.nan
 
     def certificate_expiry_s(self) -> float:
         """When the certificate expires, in seconds since 1970; NaN without TLS."""
@@ -59,8 +71,8 @@ class Guards:
         return math.nan if found is None else found
 
     def token_expiry_s(self) -> float:
-        """When the next token expires; NaN if none does."""
-        next_ms = self.access.next_expiry_ms(time.time_ns() // 1_000_000)
+        """Access.next_expiry_ms, in seconds; NaN for none."""
+        next_ms = self.access.next_expiry_ms()
         return math.nan if next_ms is None else next_ms / 1000
 
 

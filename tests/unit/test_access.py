@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from server.errors import PermissionDenied, TrackdError, Unauthenticated
@@ -148,9 +149,19 @@ def test_what_was_let_in_is_judged_again_by_what_holds_now() -> None:
     assert error.reason == "CERTIFICATE_UNKNOWN"
 
 
-def test_the_next_expiry_is_the_nearest_that_is_not_over() -> None:
-    """None where nothing expires."""
-    known = [token(str(number) * 12, expires_ms=moment) for number, moment in enumerate((5, None, 30, 20))]
-    access = Access(known)
-    assert [access.next_expiry_ms(now) for now in (0, 5, 20, 30)] == [5, 20, 30, None]
-    assert Access().next_expiry_ms(0) is None
+def test_the_next_expiry_is_that_of_the_first_name_that_none_is_left_for() -> None:
+    """Replaced tokens do not count, expired ones go on to until they are revoked, and without an end there is none."""
+
+    def next_of(*known: tuple[str, int | None]) -> int | None:
+        tokens = [
+            msgspec.structs.replace(token(f"{number:012}", expires_ms=end), name=name)
+            for number, (name, end) in enumerate(known)
+        ]
+        return Access(tokens).next_expiry_ms()
+
+    assert next_of(("a", 30), ("b", 20), ("c", None)) == 20
+    assert next_of(("a", 30), ("b", 20), ("b", 40)) == 30
+    assert next_of(("a", None), ("a", 10)) is None
+    assert next_of(("a", 10)) == 10
+    assert next_of() is None
+    assert Access().next_expiry_ms() is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -85,6 +88,29 @@ def test_what_cannot_serve_is_named_and_replaces_nothing(
         assert caught.value.reason == "TLS_UNUSABLE"
         assert problem in caught.value.message
     assert known.current is before
+
+
+def test_whatever_bytes_are_in_the_files_the_error_is_ours(files: Files) -> None:
+    """Hundreds of sets with a damaged file: each is taken or named; nothing else is raised, at no later moment."""
+    seed = secrets.randbits(32)
+    chance = random.Random(seed)
+    good = {path: path.read_bytes() for path in (files.certificate, files.key, files.ca)}
+    refused = 0
+    for _ in range(300):
+        path = chance.choice(list(good))
+        begin, *body, end = good[path].decode().strip().splitlines()
+        der = bytearray(base64.b64decode("".join(body)))
+        for _ in range(chance.randint(1, 4)):
+            der[chance.randrange(len(der))] = chance.randrange(256)
+        path.write_text(f"{begin}\n{base64.encodebytes(bytes(der)).decode()}{end}\n")
+        try:
+            read(settings(files, client_ca=True, metrics=True))
+        except ConfigurationError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
+        path.write_bytes(good[path])
+    assert refused > 100
 
 
 @pytest.mark.parametrize("key", [rsa.generate_private_key(65_537, 2048), ec.generate_private_key(ec.SECP384R1())])
