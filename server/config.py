@@ -29,9 +29,10 @@ PORT_MAX = 65_535
 NO_TLS = "set tls.certificate and tls.key"
 NO_PERMISSIONS = "set access.tokens (or tls.client_ca and access.client_roles)"
 NO_HTTPS = "set tls.metrics = true with tls.certificate and tls.key"
-TRUSTED_NETWORK = (
-    "or, where the network itself keeps others away, say so with --allow-insecure (listen.allow_insecure = true)"
-)
+TRUSTED_NETWORK = {
+    "grpc": "or, where the network keeps others away, say so with --allow-insecure (listen.allow_insecure = true)",
+    "metrics": "or say that this may be with --allow-insecure-metrics (listen.allow_insecure_metrics = true)",
+}
 
 _HARM = {"grpc": "so strangers could write and read", "metrics": "so metrics could be read and changed on their way"}
 
@@ -47,7 +48,9 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grpc: str = "127.0.0.1:7077"
     metrics: str = "127.0.0.1:9077"
     allow_insecure: bool = False
-    """Listen beyond loopback although TLS or tokens are missing."""
+    """Listen beyond loopback although TLS or tokens are missing, for gRPC and for metrics."""
+    allow_insecure_metrics: bool = False
+    """The same for metrics alone: there is nothing of anybody in them."""
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -358,21 +361,21 @@ def _judge_security(config: Config) -> Iterator[tuple[str, str]]:
 def _judge_listen(config: Config) -> Iterator[tuple[str, str]]:
     listen, tls, access = config.listen, config.tls, config.access
     missing: dict[str, list[str]] = {"grpc": [], "metrics": []}
-    if not tls.certificate:
+    if not tls.certificate and not listen.allow_insecure:
         missing["grpc"].append(NO_TLS)
-    if not access.tokens and not access.client_roles:
+    if not access.tokens and not access.client_roles and not listen.allow_insecure:
         missing["grpc"].append(NO_PERMISSIONS)
-    if not tls.metrics:
+    if not tls.metrics and not listen.allow_insecure and not listen.allow_insecure_metrics:
         missing["metrics"].append(NO_HTTPS)
     for key, wanted in missing.items():
         address = getattr(listen, key)
         host = _host(address)
         if host is None:
             yield f"listen.{key}", f"{address!r} is not HOST:PORT (an IPv6 address in brackets)"
-        elif wanted and not listen.allow_insecure and not _loopback(host):
+        elif wanted and not _loopback(host):
             yield (
                 f"listen.{key}",
-                f"{address} is not a loopback address, {_HARM[key]}: {' and '.join(wanted)}; {TRUSTED_NETWORK}",
+                f"{address} is not a loopback address, {_HARM[key]}: {' and '.join(wanted)}; {TRUSTED_NETWORK[key]}",
             )
     if listen.grpc == listen.metrics and not listen.grpc.endswith(":0"):
         yield "listen.metrics", f"{listen.metrics} is taken by listen.grpc"

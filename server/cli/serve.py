@@ -73,6 +73,9 @@ def serve(
     allow_insecure: Annotated[
         bool, typer.Option("--allow-insecure", help="Listen beyond loopback although TLS or tokens are missing.")
     ] = False,
+    allow_insecure_metrics: Annotated[
+        bool, typer.Option("--allow-insecure-metrics", help="Serve metrics beyond loopback although HTTPS is missing.")
+    ] = False,
     allow_accepted: Annotated[
         bool, typer.Option("--allow-accepted", help="Let senders ask for answers before the disk has their events.")
     ] = False,
@@ -102,6 +105,7 @@ def serve(
         "listen.grpc": listen,
         "listen.metrics": metrics,
         "listen.allow_insecure": allow_insecure or None,
+        "listen.allow_insecure_metrics": allow_insecure_metrics or None,
         "tls.certificate": tls_cert,
         "tls.key": tls_key,
         "tls.client_ca": client_ca,

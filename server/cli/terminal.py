@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ import trackd
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from server.security.watched_files import exposed
 
 EXIT_FAILED = 1
 """Refused, or done only in part."""
@@ -133,6 +136,9 @@ def _credentials_of(
 ) -> dict[str, Any]:
     if (cert is None) != (key is None):
         raise typer.BadParameter("--cert and --key go together")
+    file = token_file or (None if os.environ.get("TRACKD_TOKEN") else os.environ.get("TRACKD_TOKEN_FILE"))
+    if file and exposed(Path(file)):
+        say(f"everybody on this machine may read the token in {file}: chmod 600 {file}", "yellow")
     given: Any = trackd.Tls(ca=ca, cert=cert, key=key) if ca or cert else tls
     return {"token": token_file, "tls": False if tls is False else given}
 

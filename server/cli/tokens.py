@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -49,24 +50,34 @@ def create(
     ] = "never",
     file: File = None,
     settings: Settings = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write it there, for you alone to read, and print nothing of it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and print it, this once: the file keeps only its hash.
+    """Make a token and print it, this once: the file of tokens keeps only its hash.
 
-    The file is made if it is not there. Only its owner may read it.
+    That file is made if it is not there. Only its owner may read it.
     """
     now_ms = time.time_ns() // 1_000_000
     if not tokens.NAME.fullmatch(name):
         raise typer.BadParameter('1 to 128 letters, digits and "_.:/@-"', param_hint="--name")
     expires_ms = _expiry(expires, now_ms)
-    with _errors_reported():
+    with _errors_reported(), _kept_in(output) as keep:
         text, token = tokens.create(_file(file, settings), name=name, roles=role, now_ms=now_ms, expires_ms=expires_ms)
+        keep(text)
+    shown = {} if output else {"token": text}
     if as_json:
-        print_json({"token": text, **_shown(token)})
+        print_json({**shown, **_shown(token)})
         return
-    print(text)
+    if not output:
+        print(text)
     until = "never expires" if expires_ms is None else f"expires {show_moment(expires_ms)} UTC"
-    say(f"token {token.id} of {name} for {', '.join(token.roles)}, {until}. It is shown this once.", "dim")
+    where = f"It is in {output}" if output else "It is shown this once"
+    say(f"token {token.id} of {name} for {', '.join(token.roles)}, {until}. {where}.", "dim")
 
 
 @app.command("list", epilog=EXIT_CODES)
@@ -140,6 +151,24 @@ def _shown(token: Token) -> dict[str, object]:
         "created_ms": token.created_ms,
         "expires_ms": token.expires_ms,
     }
+
+
+@contextmanager
+def _kept_in(output: Path | None) -> Iterator[Callable[[str], None]]:
+    """What writes a token where it was asked to. The file is new and there before the token is made, or no token is."""
+    if output is None:
+        yield lambda _text: None
+        return
+    try:
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, tokens.FILE_MODE)
+    except OSError as error:
+        raise typer.BadParameter(f"{output}: {error.strerror}", param_hint="--output") from None
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        try:
+            yield lambda text: print(text, file=file)
+        except BaseException:
+            output.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -282,7 +282,11 @@ def test_the_commands_take_tokens(own: tuple[DaemonProcess, Keyring], tmp_path: 
     daemon, keyring = own
     file = tmp_path / "token"
     file.write_text(keyring.texts[Role.READ])
-    assert run("count", "--token-file", str(file), target=daemon.target).returncode == 0
+    file.chmod(0o644)
+    counted = run("count", "--token-file", str(file), target=daemon.target)
+    assert (counted.returncode, f"chmod 600 {file}" in counted.stderr) == (0, True)
+    file.chmod(0o600)
+    assert "chmod" not in run("count", "--token-file", str(file), target=daemon.target).stderr
     refused = run("count", target=daemon.target)
     assert (refused.returncode, "TOKEN_MISSING" in refused.stderr, "--token-file" in refused.stderr) == (1, True, True)
     lines = tmp_path / "events.jsonl"

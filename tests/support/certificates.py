@@ -38,6 +38,7 @@ class Pair:
         for path, content in ((certificate, self.certificate), (key, self.key)):
             partial = path.with_name(path.name + ".new")
             partial.write_bytes(content)
+            partial.chmod(0o600)
             partial.replace(path)
 
 

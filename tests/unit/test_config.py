@@ -152,6 +152,7 @@ def test_beyond_loopback_needs_tls_and_permissions_or_a_word_of_the_operator(
     assert line.startswith(f"command line: listen.grpc: {address} is not a loopback address")
     assert "--allow-insecure" in line
     assert [word for word in ("tls.certificate and tls.key", "access.tokens") if f"set {word}" in line] == missing
+    assert only_problem(None, overrides | {"listen.allow_insecure_metrics": True}) == line
 
 
 @pytest.mark.parametrize("address", BEYOND)
@@ -161,7 +162,11 @@ def test_metrics_beyond_loopback_need_https_or_a_word_of_the_operator(address: s
         line = only_problem(None, overrides | {"listen.metrics": address})
         assert line.startswith(f"command line: listen.metrics: {address} is not a loopback address")
         assert "set tls.metrics = true" in line
-    for good in (TLS | {"tls.metrics": True}, {"listen.allow_insecure": True}):
+    for good in (
+        TLS | {"tls.metrics": True},
+        {"listen.allow_insecure": True},
+        {"listen.allow_insecure_metrics": True},
+    ):
         assert load(None, good | {"listen.metrics": address}).listen.metrics == address
 
 

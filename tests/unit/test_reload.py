@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from server import reload
-from server.config import Access, Config, Ingest, Limits, Listen, Log, Query
+from server.config import Access, Config, Ingest, Limits, Listen, Log, Query, Tls
 from server.errors import ConfigurationError
 from server.model import Role
 from server.observe import Observer, Reloadable, Reloaded
 from server.reload import LIVE, Reloader, differences, with_keys
+from server.security import guards
 from server.security.guards import Guards
 from tests.support.access import Keyring, make_keyring, with_token
+from tests.support.certificates import make_files
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "trackd.toml"
 README = Path(__file__).parents[2] / "README.md"
@@ -57,7 +59,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         def info(event: str, **words: Any) -> None:
             logged.append((event, words))
 
-        warning = error = info
+        warning = error = exception = info
 
     monkeypatch.setattr(reload, "log", Log)
     return logged
@@ -128,6 +130,48 @@ def test_a_signal_reads_tokens_even_if_the_settings_are_wrong(tmp_path: Path) ->
     assert bench.told == [(Reloadable.SETTINGS, False), (Reloadable.TOKENS, True)]
     assert bench.withdrawals > 0
     assert admitted(bench, later)
+
+
+def test_files_that_everybody_may_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start and at the signal; the tokens in them count all the same, or revoking would not."""
+    named: list[str] = []
+
+    class Log:
+        @staticmethod
+        def warning(event: str, *, file: str, hint: str) -> None:
+            assert (event, hint) == ("file_readable_by_everybody", f"chmod o-r {file}")
+            named.append(file)
+
+    monkeypatch.setattr(guards, "log", Log)
+    keyring, files = make_keyring(tmp_path), make_files(tmp_path)
+    files.key.chmod(0o640)
+    config = Config(
+        access=Access(tokens=str(keyring.path)), tls=Tls(certificate=str(files.certificate), key=str(files.key))
+    )
+    bench = Bench(config)
+    assert named == []
+    for path in (keyring.path, files.key):
+        path.chmod(0o644)
+    bench.reloader.everything()
+    assert named == [str(keyring.path), str(files.key)]
+    assert admitted(bench, keyring.texts[Role.READ])
+    Bench(config)
+    assert len(named) == 4
+
+
+def test_a_defect_in_reading_ends_nothing(
+    lines: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever it raises is logged and counted, and looking goes on."""
+    bench = Bench(Config(access=Access(tokens=str(make_keyring(tmp_path).path))))
+
+    def broken() -> None:
+        raise RuntimeError("not thought of")
+
+    monkeypatch.setattr(bench.guards, "reload_tokens", broken)
+    bench.reloader.everything()
+    assert bench.told == [(Reloadable.SETTINGS, True), (Reloadable.TOKENS, False)]
+    assert ("reload_failed", {"what": "tokens"}) in lines
 
 
 def test_looking_takes_changed_files_once(tmp_path: Path) -> None:

@@ -180,6 +180,26 @@ def test_the_commands_make_list_and_revoke(path: Path) -> None:
     assert tokens.read(path) == ()
 
 
+def test_a_token_can_be_written_where_only_its_owner_reads_it(path: Path) -> None:
+    """Mode 0600, and in no output; where there is a file already nothing is made, and nothing is left of a failure."""
+    token = path.with_name("reviews.token")
+    arguments = ("create", "--file", str(path), "--name", "svc", "--role", "read", "--output", str(token))
+    made = command(*arguments, "--json")
+    (kept,) = tokens.read(path)
+    text = token.read_text().strip()
+    assert tokens.taken_apart(text) == (kept.id, kept.sha256)
+    assert text not in made.output
+    assert json.loads(made.stdout)["id"] == kept.id
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    again = command(*arguments)
+    assert (again.exit_code, "File exists" in again.output) == (2, True)
+    assert tokens.read(path) == (kept,)
+    path.write_text("{")
+    token.unlink()
+    assert command(*arguments).exit_code == 1
+    assert not token.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
