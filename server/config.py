@@ -5,7 +5,6 @@ A TOML file has one table a section, with the field names below as keys; the com
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from retention.month import Month
-from server import objectives
+from server import exposure, objectives
 from server.errors import ConfigurationError
 from server.model import NAME, Role
 from server.objectives import Objective
@@ -23,18 +22,6 @@ from server.objectives import Objective
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
 MIB = 1024 * 1024
-
-PORT_MAX = 65_535
-
-NO_TLS = "set tls.certificate and tls.key"
-NO_PERMISSIONS = "set access.tokens (or tls.client_ca and access.client_roles)"
-NO_HTTPS = "set tls.metrics = true with tls.certificate and tls.key"
-TRUSTED_NETWORK = {
-    "grpc": "or, where the network keeps others away, say so with --allow-insecure (listen.allow_insecure = true)",
-    "metrics": "or say that this may be with --allow-insecure-metrics (listen.allow_insecure_metrics = true)",
-}
-
-_HARM = {"grpc": "so strangers could write and read", "metrics": "so metrics could be read and changed on their way"}
 
 MAY_BE_ZERO = frozenset(
     {"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min", "seal_after_days", "quiet_minutes"}
@@ -308,8 +295,7 @@ def problems_of(config: Config) -> Iterator[tuple[str, str]]:
         yield "data", "must name a directory"
     yield from _judge_numbers(config)
     yield from _judge_limits(config.limits)
-    yield from _judge_security(config)
-    yield from _judge_listen(config)
+    yield from exposure.judge(config.listen, config.tls, config.access)
     if config.doors.otlp_plain_logs_type and not NAME.fullmatch(config.doors.otlp_plain_logs_type):
         yield "doors.otlp_plain_logs_type", 'must be a type (1 to 128 letters, digits and "_.:/-") or empty'
     yield from objectives.judge(config.objective)
@@ -341,57 +327,3 @@ def _judge_limits(limits: Limits) -> Iterator[tuple[str, str]]:
     ):
         if getattr(limits, key) > getattr(limits, bound):
             yield f"limits.{key}", f"must be at most limits.{bound}, which is {getattr(limits, bound)}"
-
-
-def _judge_security(config: Config) -> Iterator[tuple[str, str]]:
-    tls, access = config.tls, config.access
-    if bool(tls.certificate) != bool(tls.key):
-        missing = "key" if tls.certificate else "certificate"
-        yield f"tls.{missing}", "is missing: certificate and key go together"
-    for key in ("client_ca", "metrics"):
-        if getattr(tls, key) and not tls.certificate:
-            yield f"tls.{key}", "needs tls.certificate and tls.key"
-    if access.client_roles and not tls.client_ca:
-        yield "access.client_roles", "needs tls.client_ca: without it clients show no certificate"
-    for name, roles in access.client_roles.items():
-        if not name or not roles:
-            yield "access.client_roles", f"{name!r} must be a name with at least one role"
-
-
-def _judge_listen(config: Config) -> Iterator[tuple[str, str]]:
-    listen, tls, access = config.listen, config.tls, config.access
-    missing: dict[str, list[str]] = {"grpc": [], "metrics": []}
-    if not tls.certificate and not listen.allow_insecure:
-        missing["grpc"].append(NO_TLS)
-    if not access.tokens and not access.client_roles and not listen.allow_insecure:
-        missing["grpc"].append(NO_PERMISSIONS)
-    if not tls.metrics and not listen.allow_insecure and not listen.allow_insecure_metrics:
-        missing["metrics"].append(NO_HTTPS)
-    for key, wanted in missing.items():
-        address = getattr(listen, key)
-        host = _host(address)
-        if host is None:
-            yield f"listen.{key}", f"{address!r} is not HOST:PORT (an IPv6 address in brackets)"
-        elif wanted and not _loopback(host):
-            yield (
-                f"listen.{key}",
-                f"{address} is not a loopback address, {_HARM[key]}: {' and '.join(wanted)}; {TRUSTED_NETWORK[key]}",
-            )
-    if listen.grpc == listen.metrics and not listen.grpc.endswith(":0"):
-        yield "listen.metrics", f"{listen.metrics} is taken by listen.grpc"
-
-
-def _host(address: str) -> str | None:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
-        return None
-    if host.startswith("[") and host.endswith("]"):
-        return host[1:-1]
-    return None if ":" in host else host
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
