@@ -19,7 +19,10 @@ import trackd
 import trackd.aio
 from cryptography import x509
 
+from server.model import Role
+from server.security import tokens
 from tests.e2e.conftest import DaemonProcess, run
+from tests.support.access import make_keyring
 from tests.support.certificates import Authority, Files, make_files
 from tests.support.scrape import scrape
 from tests.support.serving import serving
@@ -155,6 +158,50 @@ def test_a_certificate_replaced_under_load_fails_no_call(files: Files, served: D
     assert samples[FAILED] == 0
     stream = "[grpc_method=AppendStream][grpc_service=trackd.v1.IngestService][grpc_type=bidi_stream]"
     assert samples[f"grpc_server_started_total{stream}"] == 1
+
+
+def test_a_tracker_goes_on_over_a_token_and_a_certificate_that_are_replaced(files: Files, tmp_path: Path) -> None:
+    """Its stream ends with the old token and opens with the new one; nothing is lost, refused or stored twice."""
+    keyring, file = make_keyring(tmp_path), tmp_path / "token"
+    file.write_text(keyring.new(Role.INGEST, name="old"))
+    rejected: list[trackd.Rejection] = []
+    with serving(tmp_path, *files.options(), *keyring.options()) as daemon:
+        tls = trackd.Tls(ca=files.ca)
+        with (
+            trackd.Client(daemon.target, token=keyring.texts[Role.READ], tls=tls) as reader,
+            trackd.Tracker(
+                daemon.target, source="tests", token=file, tls=tls, max_delay_s=0.01, on_rejected=rejected.append
+            ) as tracker,
+        ):
+            tracker.track("before")
+            assert tracker.flush(PATIENCE_S)
+            new = keyring.new(Role.INGEST, name="new")
+            with trackd.Client(daemon.target, token=new, tls=tls) as waiting:
+                eventually(lambda: admitted(waiting))
+            file.write_text(new)
+            files.rotate("second")
+            tokens.revoke(keyring.path, "old")
+            opened = "grpc_server_started_total[grpc_method=AppendStream][grpc_service=trackd.v1.IngestService]"
+            opened += "[grpc_type=bidi_stream]"
+            tracked = 1
+            until_s = time.monotonic() + PATIENCE_S
+            while scrape(daemon.metrics)[opened] < 2:
+                assert time.monotonic() < until_s
+                tracker.track("meanwhile")
+                tracked += 1
+                time.sleep(0.01)
+            tracker.track("after")
+            assert tracker.flush(PATIENCE_S)
+            assert (reader.count_events().events, rejected) == (tracked + 1, [])
+
+
+def admitted(client: trackd.Client) -> bool:
+    """Whether the daemon knows its token by now."""
+    try:
+        client.append([], source="tests")
+    except trackd.Unauthenticated:
+        return False
+    return True
 
 
 def test_a_bad_certificate_keeps_the_one_before(files: Files, served: DaemonProcess) -> None:
