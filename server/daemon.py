@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -170,6 +171,7 @@ class Daemon:
     async def run(self, announce: Callable[[Daemon], None]) -> int:
         """Serves until a signal or a failure; returns the exit code of the process."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_loop_failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloader.everything)
@@ -231,6 +233,11 @@ class Daemon:
 
     def _alive(self) -> bool:
         return self._failed is None and time.monotonic() - self._writer.heartbeat < HEARTBEAT_MAX_S
+
+
+def _loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for has failed. asyncio's own words for it would show arguments, which may be events."""
+    log.error("loop_exception", said=logs.leading_words(context["message"]), exc_info=context.get("exception"))
 
 
 def _allow_open_files() -> None:

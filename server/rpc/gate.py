@@ -27,9 +27,6 @@ log = structlog.get_logger(__name__)
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, calls.Context], Awaitable[Any]]
 
-LOG_EVERY_MS = 1_000
-"""Denials are counted all, and logged at most so often."""
-
 NAME_KEYS = ("x509_common_name", "x509_subject_alternative_name")
 """Where gRPC keeps the names in a client certificate that was verified."""
 
@@ -61,8 +58,6 @@ class Gate(grpc.GenericRpcHandler):
         self._observer = observer
         self._now_ms = now_ms
         self._open: set[_OpenStream] = set()
-        self._logged_ms = 0
-        self._unlogged = 0
 
     @property
     def methods(self) -> Iterable[str]:
@@ -73,7 +68,7 @@ class Gate(grpc.GenericRpcHandler):
         """GRPC asks once a call, before it reads anything of it."""
         method = handler_call_details.method
         handler = self._handlers.get(method)
-        needed = ANY if handler is None else ALLOWED.get(method)
+        needed = ALLOWED.get(method, ANY if handler is None else None)
         if self._access.unrestricted or needed is OPEN:
             if handler is None:
                 self._count_unknown()
@@ -153,14 +148,9 @@ class Gate(grpc.GenericRpcHandler):
 
     def _note(self, method: str, error: TrackdError, **more: str) -> None:
         self._observer.call_denied(CallDenied(error.reason))
-        now_ms = self._now_ms()
-        if abs(now_ms - self._logged_ms) < LOG_EVERY_MS:  # a clock that was set back must not silence it
-            self._unlogged += 1
-            return
         # Of a method that does not exist only that much: its name was made by the caller.
         known = method if method in self._handlers else "other"
-        log.warning("call_denied", reason=error.reason, method=known, not_logged_before=self._unlogged, **more)
-        self._unlogged, self._logged_ms = 0, now_ms
+        log.warning("call_denied", reason=error.reason, method=known, **more)
 
     def _count_unknown(self) -> None:
         """Counts a call of a method that does not exist, under one name."""

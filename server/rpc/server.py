@@ -16,6 +16,7 @@ from server.ingest.service import IngestService
 from server.observe import Observer
 from server.query.service import QueryService
 from server.rpc import ingest, query, subscribe
+from server.rpc.borrowed import hardened
 from server.rpc.credentials import credentials
 from server.rpc.doors import cloud_events, otlp
 from server.rpc.gate import Gate
@@ -163,4 +164,4 @@ class _Collected:
         self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
         """All methods of a service."""
-        self._services[service] = handlers
+        self._services[service] = hardened(handlers)

@@ -71,6 +71,20 @@ def test_without_a_token_only_health_answers(method: str, channel: grpc.Channel)
         assert found == Refusal(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_MISSING", "trackd")
 
 
+@pytest.mark.parametrize("method", [method for method in ALLOWED if method.startswith("/grpc.")])
+@pytest.mark.parametrize("message", [b"\xff" * 10, b"\x0a\x80\x80\x01" + b"x" * 16_384], ids=["broken", "huge"])
+def test_methods_of_other_libraries_refuse_what_is_no_request(
+    method: str, message: bytes, channel: grpc.Channel, keyring: Keyring
+) -> None:
+    """As ours do, without a traceback in the log; those that need no token take no megabytes from strangers."""
+    found = outcome(channel, method, message=message, metadata=with_token(keyring.texts[Role.READ]))
+    if method.endswith("/List"):
+        assert found.code is grpc.StatusCode.UNIMPLEMENTED
+    else:
+        assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert found.reason == ("MESSAGE_TOO_LARGE" if len(message) > 10_000 else "UNDECODABLE")
+
+
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("method", ALLOWED)
 def test_a_role_opens_its_methods_and_no_others(

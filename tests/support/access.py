@@ -40,13 +40,15 @@ def make_keyring(directory: Path) -> Keyring:
     return keyring
 
 
-def outcome(channel: grpc.Channel, method: str, *, metadata: tuple[tuple[str, str | bytes], ...] = ()) -> Refusal:
-    """How a call with one empty message goes: its refusal, or OK as soon as there is an answer.
+def outcome(
+    channel: grpc.Channel, method: str, *, metadata: tuple[tuple[str, str | bytes], ...] = (), message: bytes = b""
+) -> Refusal:
+    """How a call with one message goes, by default an empty one: its refusal, or OK as soon as there is an answer.
 
     On the wire all kinds of calls look alike, so that one kind serves for all.
     """
     start: Any = channel.stream_stream(method, request_serializer=None, response_deserializer=None)
-    call = start(iter([b""]), metadata=metadata, timeout=TIMEOUT_S)
+    call = start(iter([message]), metadata=metadata, timeout=TIMEOUT_S)
     try:
         next(call, None)
     except grpc.RpcError:

@@ -119,9 +119,11 @@ async def test_every_method_of_every_registered_service_has_its_entry() -> None:
     """Ours, the doors, health, reflection: a service without entries would be refused to everybody."""
     nothing = cast(Any, None)
     server = RpcServer("127.0.0.1:0", nothing, nothing, nothing, Limits(), Doors(), Observer(), Access(), None)
-    assert set(server.gate.methods) == set(ALLOWED)
+    assert set(server.gate.methods) <= set(ALLOWED)
+    # The library behind health declares it and does not have it in every version.
+    assert set(ALLOWED) - set(server.gate.methods) <= {"/grpc.health.v1.Health/List"}
     assert {method for method, needed in ALLOWED.items() if needed is OPEN} == {
-        method for method in server.gate.methods if method.startswith("/grpc.health.v1.Health/")
+        f"/grpc.health.v1.Health/{method}" for method in ("Check", "List", "Watch")
     }
     assert all(Role.OPERATE in needed for needed in ALLOWED.values() if needed is not OPEN)
 
@@ -211,8 +213,8 @@ async def test_streams_of_other_libraries_stay_what_they_are() -> None:
     assert ALLOWED[REFLECTION] == ANY
 
 
-async def test_denials_are_all_counted_and_seldom_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line says how many it stands for; it has neither the token nor the name of a method that was made up."""
+async def test_denials_are_all_counted_and_their_lines_tell_nothing_of_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line has neither the token nor the name of a method that was made up."""
     lines: list[Mapping[str, Any]] = []
 
     class Log:
@@ -222,10 +224,9 @@ async def test_denials_are_all_counted_and_seldom_logged(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(gate, "log", Log)
     async with Served(access(Role.READ)) as served:
-        for method, moment in (("/no.Such/Secret", 0), (LISTED, 1), (LISTED, 2), (LISTED, gate.LOG_EVERY_MS)):
-            served.now_ms = 5_000 + moment
+        for method in ("/no.Such/Secret", LISTED, LISTED):
             await served.outcome(method, (("authorization", "Bearer trackd_hush"),))
-        assert served.observer.denials == ["TOKEN_MALFORMED"] * 4
-    assert [(line["method"], line["not_logged_before"]) for line in lines] == [("other", 0), (LISTED, 2)]
+        assert served.observer.denials == ["TOKEN_MALFORMED"] * 3
+    assert [line["method"] for line in lines] == ["other", LISTED, LISTED]
     assert "hush" not in str(lines)
     assert "Secret" not in str(lines)
