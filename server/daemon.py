@@ -33,7 +33,11 @@ from server.observe import Observer
 from server.query.readers import Readers
 from server.query.service import QueryService
 from server.reload import Reloader
+from server.retention.archives import ParquetArchives
+from server.retention.schedule import Scheduler
+from server.retention.service import RetentionService
 from server.rotation import Rotation
+from server.rpc.control import ControlSocket
 from server.rpc.server import RpcServer
 from server.security.guards import Guards
 from server.storage.contract import Store
@@ -88,7 +92,7 @@ class Daemon:
         self._types = types = EventTypes(
             store.event_types(), open_registry=config.ingest.open_registry, types_max=config.limits.types_max
         )
-        admission = Admission(config.limits, types, lambda: time.time_ns() // 1_000_000)
+        admission = Admission(config.limits, types, _now_ms)
         self._writer = Writer(store, admission, config.ingest, config.limits, observer, self._fail)
         self._ingest = ingest = IngestService(config, store, self._writer, types, observer)
         self._readers = Readers(store, config.query, observer)
@@ -100,6 +104,8 @@ class Daemon:
         )
         self._subscribe = SubscribeService(store, config.subscribe, observer)
         self._writer.committed = self._subscribe.moved
+        self._retention = self._retention_service()
+        self._scheduler = Scheduler(self._retention, _now_ms)
         self._rotation = Rotation(store, self._writer.call, config.rotation)
         self.rpc = RpcServer(
             config.listen.grpc,
@@ -111,6 +117,8 @@ class Daemon:
             observer,
             guards.access,
             guards.certificates,
+            self._retention,
+            ControlSocket(Path(config.listen.control or Path(config.data, "control.sock"))),
         )
         self.exporter = Exporter(
             config.listen.metrics,
@@ -121,6 +129,19 @@ class Daemon:
         )
         self._reloader = Reloader(
             config, read_again, guards, observer, apply=self._apply, withdraw=self.rpc.gate.withdraw
+        )
+
+    def _retention_service(self) -> RetentionService:
+        config, data = self._config, Path(self._config.data)
+        return RetentionService(
+            self._store,
+            self._writer.call,
+            Path(config.retention.policy) if config.retention.policy else None,
+            data / "receipts",
+            ParquetArchives(self._store, data, _now_ms),
+            now_ms=_now_ms,
+            quiet_s=config.rotation.quiet_minutes * 60,
+            rows_per_second=lambda: self._config.retention.rows_per_second_max,
         )
 
     def _gauges(self) -> Gauges:
@@ -179,7 +200,9 @@ class Daemon:
         await self.rpc.start()
         await self._update_health()
         announce(self)
-        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._rotation.run())]
+        # With a policy it is the policy that says when months are sealed.
+        rotating = self._scheduler.run() if self._retention.has_policy else self._rotation.run()
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(rotating)]
         await self._stop.wait()
         for task in tasks:
             task.cancel()
@@ -189,6 +212,7 @@ class Daemon:
         self._ready = False
         log.info("stopping", reason="store failed" if self._failed else "asked to")
         self._writer.drain()
+        await self._retention.stop()
         await self._rotation.stop()
         await self.rpc.stop(drain_s=0.0 if self._failed else DRAIN_S, grace_s=1.0 if self._failed else GRACE_S)
         await self._writer.close()
@@ -238,6 +262,10 @@ class Daemon:
 def _loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody waited for has failed. asyncio's own words for it would show arguments, which may be events."""
     log.error("loop_exception", said=logs.leading_words(context["message"]), exc_info=context.get("exception"))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _allow_open_files() -> None:

@@ -28,6 +28,7 @@ LIVE = frozenset(
         "log.level",
         "query.timeout_max_ms",
         "query.waiting_max",
+        "retention.rows_per_second_max",
         "subscribe.streams_max",
     }
 )

@@ -10,6 +10,7 @@ from server.observe import CallDenied, Reloadable, Reloaded
 
 DENIAL_REASONS = (
     "CERTIFICATE_UNKNOWN",
+    "CONTROL_ONLY",
     "METHOD_UNLISTED",
     "ROLE_MISSING",
     "TOKEN_EXPIRED",

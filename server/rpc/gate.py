@@ -18,7 +18,7 @@ import structlog
 
 from server.errors import TrackdError
 from server.observe import CallDenied, CallHandled, CallStarted, Observer
-from server.rpc import calls
+from server.rpc import calls, codec
 from server.security.access import Access, Grant, Needed
 from server.security.roles import ALLOWED, ANY, OPEN
 
@@ -48,7 +48,9 @@ class Gate(grpc.GenericRpcHandler):
         access: Access,
         observer: Observer,
         now_ms: Callable[[], int],
+        owner_of: Callable[[str], int | None] = lambda _peer: None,
     ) -> None:
+        """`owner_of`: the user behind the address of a peer, if it is one who may do everything without a token."""
         self._handlers = {
             f"/{service}/{method}": handler
             for service, methods in services.items()
@@ -57,6 +59,7 @@ class Gate(grpc.GenericRpcHandler):
         self._access = access
         self._observer = observer
         self._now_ms = now_ms
+        self._owner_of = owner_of
         self._open: set[_OpenStream] = set()
 
     @property
@@ -76,8 +79,8 @@ class Gate(grpc.GenericRpcHandler):
         authorization = [
             value for key, value in handler_call_details.invocation_metadata or () if key == "authorization"
         ]
-        if not authorization and self._access.client_roles:
-            return self._by_certificate(method, needed, handler)
+        if not authorization:
+            return self._by_peer(method, needed, handler)
         try:
             grant = self._access.admit_token(needed, authorization, self._now_ms())
         except TrackdError as error:
@@ -115,26 +118,48 @@ class Gate(grpc.GenericRpcHandler):
 
         return _like(handler, behave)
 
-    def _by_certificate(self, method: str, needed: Needed, handler: Handler | None) -> Handler:
-        """One that looks at the client certificate first: only the call itself can see that."""
+    def _by_peer(self, method: str, needed: Needed, handler: Handler | None) -> Handler:
+        """One that looks first at who is connected, which only the call itself can see, and reads nothing before.
 
-        async def behave(request: Any, context: calls.Context) -> Any:
+        On the wire all kinds of calls look alike, so that it is a stream whatever `handler` is.
+        """
+
+        async def behave(requests: Any, context: calls.Context) -> None:
             try:
-                grant = self._access.admit_names(needed, _names(context))
+                grant = self._grant_of(needed, context)
             except TrackdError as error:
-                return await self._denial(method, error)(request, context)
+                await self._denial(method, error)(requests, context)
+                return
             if handler is None:
                 self._count_unknown()
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-                return None
+                return
+            request = requests
+            if not handler.request_streaming:
+                request = await context.read()
+                if request is grpc.aio.EOF:
+                    await calls.refuse(context, codec.undecodable("request"))
             inner = _behaviour(self._watched(method, needed, handler, grant))
             if inspect.isasyncgenfunction(inner):
                 async for reply in inner(request, context):
                     await context.write(reply)
-                return None
-            return await inner(request, context)
+            elif handler.response_streaming:
+                await inner(request, context)
+            else:
+                await context.write(await inner(request, context))
 
-        return _like(handler, behave) if handler else grpc.stream_stream_rpc_method_handler(behave)
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(behave)
+        return grpc.stream_stream_rpc_method_handler(behave, handler.request_deserializer, handler.response_serializer)
+
+    def _grant_of(self, needed: Needed, context: calls.Context) -> Grant:
+        """Why who shows no token may call all the same; raises what admit_names and admit_token raise."""
+        uid = self._owner_of(context.peer())
+        if uid is not None:
+            return self._access.admit_owner(needed, uid)
+        if self._access.client_roles:
+            return self._access.admit_names(needed, _names(context))
+        return self._access.admit_token(needed, (), self._now_ms())
 
     def _denial(self, method: str, error: TrackdError) -> Behaviour:
         """What answers a call that is denied. Nothing of its messages is read, so all kinds of calls can share it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server.config import Doors, Limits
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, PermissionDenied
 from server.ingest.service import IngestService
-from server.observe import Observer
+from server.observe import CallDenied, Observer
 from server.query.service import QueryService
-from server.rpc import ingest, query, subscribe
+from server.retention.service import RetentionService
+from server.rpc import calls, ingest, query, retention, subscribe
 from server.rpc.borrowed import hardened
+from server.rpc.control import ControlSocket
 from server.rpc.credentials import credentials
 from server.rpc.doors import cloud_events, otlp
 from server.rpc.gate import Gate
@@ -65,10 +68,13 @@ class RpcServer:
         observer: Observer,
         access: Access,
         certificates: CertificateFiles | None,
+        retention_service: RetentionService,
+        control: ControlSocket,
     ) -> None:
-        """Binds the address; ConfigurationError if that is not possible. Nothing is served before `start`.
+        """Binds the address and the daemon's own socket; ConfigurationError if that is not possible.
 
-        Everybody may call what `access` lets them; with `certificates` over TLS and no other way.
+        Nothing is served before `start`. Everybody may call what `access` lets them, and with `certificates` over TLS
+        and no other way; behind `control` is the daemon's own user or root, who may call everything.
         """
         self._server = grpc.aio.server(options=OPTIONS)
         self._ingest = ingest.IngestMethods(ingest_service, limits, observer)
@@ -81,6 +87,9 @@ class RpcServer:
             query.TYPES_SERVICE: types.handlers(),
             subscribe.SERVICE: self._subscribe.handlers(),
         }
+        self._control = control
+        self._observer = observer
+        services[retention.SERVICE] = retention.RetentionMethods(retention_service, self._caller, observer).handlers()
         if doors.otlp:
             logs = otlp.LogsMethods(ingest_service, limits, doors.otlp_plain_logs_type, observer)
             services[otlp.SERVICE] = logs.handlers()
@@ -96,13 +105,14 @@ class RpcServer:
             reflection.aio.ReflectionServicer(service_names=described), collected
         )
         # One generic handler: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
-        self.gate = Gate(services, access, observer, lambda: time.time_ns() // 1_000_000)
+        self.gate = Gate(services, access, observer, lambda: time.time_ns() // 1_000_000, self._owner_of)
         self._server.add_generic_rpc_handlers((self.gate,))
         try:
             if certificates:
                 self.port = self._server.add_secure_port(address, credentials(certificates))
             else:
                 self.port = self._server.add_insecure_port(address)
+            self._server.add_insecure_port(control.address)
         except RuntimeError as error:
             raise ConfigurationError(
                 "ADDRESS_IN_USE",
@@ -111,11 +121,29 @@ class RpcServer:
             ) from error
         self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
+    def _owner_of(self, peer: str) -> int | None:
+        """The user behind the daemon's own socket: root or that of the daemon. None for everybody else."""
+        uid = self._control.uid_of(peer)
+        return uid if uid in (0, os.getuid()) else None
+
+    def _caller(self, context: calls.Context) -> str:
+        """Who is calling, as evidence names them: for methods that only the daemon's user and root may call."""
+        uid = self._owner_of(context.peer())
+        if uid is None:
+            self._observer.call_denied(CallDenied("CONTROL_ONLY"))
+            raise PermissionDenied(
+                "CONTROL_ONLY",
+                "this is served on the daemon's Unix socket only, to its own user and root",
+                hint=f"run it where the daemon runs, with --target unix:{self._control.path}",
+            )
+        return f"uid:{uid}"
+
     async def start(self) -> None:
         """Begins to serve; health stays NOT_SERVING."""
         for name in self._services:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
+        await self._control.start()
 
     async def set_serving(self, *, ingest_serving: bool, query_serving: bool) -> None:
         """What health says; the server as a whole ("") serves if both do."""
@@ -140,6 +168,7 @@ class RpcServer:
         if self._subscribe.cut_off:
             left_s = min(left_s, CUT_OFF_GRACE_S)
         await self._server.stop(max(0.5, left_s))
+        await self._control.stop()
 
     @property
     def ingest_streams(self) -> int:

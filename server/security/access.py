@@ -22,14 +22,18 @@ TOKEN_HINT = "send `authorization: Bearer TOKEN`; `trackd token create` makes to
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Why a call was let in: by a token, or by the names in a client certificate."""
+    """Why a call was let in: by a token, by the names in a client certificate, or by the daemon's own socket."""
 
     token: Token | None = None
     names: frozenset[str] = frozenset()
+    uid: int | None = None
+    """Of the user behind the socket: root, or the daemon's own."""
 
     @property
     def who(self) -> str:
         """For logs: what the operator called it."""
+        if self.uid is not None:
+            return f"uid:{self.uid}"
         return self.token.name if self.token else ", ".join(sorted(self.names))
 
 
@@ -108,11 +112,18 @@ class Access:
         _need(needed, {role for name in known for role in self.client_roles[name]})
         return Grant(names=known)
 
+    def admit_owner(self, needed: Needed, uid: int) -> Grant:
+        """The same for the daemon's own user and for root, on the daemon's own socket: they may do everything."""
+        _need(needed, (Role.OPERATE,))
+        return Grant(uid=uid)
+
     def withdrawn(self, needed: Needed, grant: Grant, now_ms: int) -> TrackdError | None:
         """What a call that was let in would be told today; None if it may go on.
 
         It may be called again: whoever has another token by now, or the same with other roles, gets in.
         """
+        if grant.uid is not None:
+            return None
         try:
             if grant.token is None:
                 self.admit_names(needed, grant.names)

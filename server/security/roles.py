@@ -29,6 +29,25 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "/trackd.v1.EventTypeService/ListEventTypes": _READ,
     "/trackd.v1.EventTypeService/DescribeEventType": _READ,
     "/trackd.v1.EventTypeService/RegisterEventType": _OPERATE,
+    # All of it only on the daemon's own socket, whatever the token: see server/rpc/server.py.
+    **{
+        f"/trackd.v1.RetentionService/{method}": _OPERATE
+        for method in (
+            "Plan",
+            "Apply",
+            "WatchJob",
+            "ListJobs",
+            "CancelJob",
+            "AgreeToPlan",
+            "GetRetentionStatus",
+            "ListMonths",
+            "ExplainMonth",
+            "ListHolds",
+            "PlaceHold",
+            "ReleaseHold",
+            "ListEvidence",
+        )
+    },
     "/grpc.health.v1.Health/Check": OPEN,
     "/grpc.health.v1.Health/List": OPEN,
     "/grpc.health.v1.Health/Watch": OPEN,

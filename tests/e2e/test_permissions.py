@@ -27,6 +27,7 @@ from tests.support.wire import Refusal
 DENIED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 PATIENCE_S = 15.0
 COUNT = "/trackd.v1.QueryService/CountEvents"
+CONTROLLED = "/trackd.v1.RetentionService/"
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +93,22 @@ def test_a_role_opens_its_methods_and_no_others(
 ) -> None:
     """With the right one the method itself answers, be it that the empty message is wrong; else PERMISSION_DENIED."""
     found = outcome(channel, method, metadata=with_token(keyring.texts[role]))
-    if ALLOWED[method] is OPEN or role in ALLOWED[method]:
+    if method.startswith(CONTROLLED) and role in ALLOWED[method]:
+        assert found == Refusal(grpc.StatusCode.PERMISSION_DENIED, "CONTROL_ONLY", "trackd")
+    elif ALLOWED[method] is OPEN or role in ALLOWED[method]:
         assert found.code not in DENIED
         assert not found.reason.startswith("TOKEN")
     else:
         assert found == Refusal(grpc.StatusCode.PERMISSION_DENIED, "ROLE_MISSING", "trackd")
+
+
+@pytest.mark.parametrize("method", ALLOWED)
+def test_the_daemons_own_user_needs_no_token_on_its_own_socket(method: str, served: DaemonProcess) -> None:
+    """Who may read the data directory may do everything there; another listener of the same daemon changes nothing."""
+    with open_channel(f"unix:{served.data}/control.sock") as channel:
+        found = outcome(channel, method)
+    assert found.code not in DENIED
+    assert found.code is not grpc.StatusCode.UNIMPLEMENTED or method.endswith("Health/List")
 
 
 def test_every_denial_is_counted_by_its_reason(served: DaemonProcess, channel: grpc.Channel, keyring: Keyring) -> None:
@@ -110,10 +122,12 @@ def test_every_denial_is_counted_by_its_reason(served: DaemonProcess, channel: g
         "TOKEN_UNKNOWN": with_token(f"trackd_{'0' * 12}_{'0' * 64}"),
         "TOKEN_EXPIRED": with_token(expired),
         "ROLE_MISSING": with_token(keyring.texts[Role.INGEST]),
+        "CONTROL_ONLY": with_token(keyring.texts[Role.OPERATE]),
     }
     before = scrape(served.metrics)
     for reason, metadata in calls.items():
-        assert outcome(channel, COUNT, metadata=metadata).reason == reason
+        method = CONTROLLED + "ListMonths" if reason == "CONTROL_ONLY" else COUNT
+        assert outcome(channel, method, metadata=metadata).reason == reason
     outcome(channel, "/grpc.health.v1.Health/Check")
     after = scrape(served.metrics)
     prefix = "trackd_calls_denied_total"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, Self, cast
 
 import grpc
@@ -13,6 +14,7 @@ from server.config import Doors, Limits
 from server.model import Role
 from server.observe import CallDenied, CallHandled, Observer
 from server.rpc import calls, gate
+from server.rpc.control import ControlSocket
 from server.rpc.gate import Gate
 from server.rpc.server import RpcServer
 from server.security.access import Access
@@ -76,7 +78,8 @@ class Served:
             service, _slash, method = path[1:].partition("/")
             services.setdefault(service, {})[method] = handler
         self.now_ms = 1_000
-        self.gate = Gate(services, access, self.observer, lambda: self.now_ms)
+        self.owner: int | None = None
+        self.gate = Gate(services, access, self.observer, lambda: self.now_ms, lambda _peer: self.owner)
 
     async def _for_ever(self, _requests: object, context: calls.Context) -> None:
         while (raw := await context.read()) is not grpc.aio.EOF:
@@ -115,10 +118,23 @@ def access(*roles: Role, expires_ms: int | None = None) -> Access:
     return Access([Token("a" * 12, "svc", roles, digest, 1, expires_ms)])
 
 
-async def test_every_method_of_every_registered_service_has_its_entry() -> None:
+async def test_every_method_of_every_registered_service_has_its_entry(tmp_path: Path) -> None:
     """Ours, the doors, health, reflection: a service without entries would be refused to everybody."""
     nothing = cast(Any, None)
-    server = RpcServer("127.0.0.1:0", nothing, nothing, nothing, Limits(), Doors(), Observer(), Access(), None)
+    control = ControlSocket(tmp_path / "control.sock")
+    server = RpcServer(
+        "127.0.0.1:0",
+        nothing,
+        nothing,
+        nothing,
+        Limits(),
+        Doors(),
+        Observer(),
+        Access(),
+        None,
+        nothing,
+        control,
+    )
     assert set(server.gate.methods) <= set(ALLOWED)
     # The library behind health declares it and does not have it in every version.
     assert set(ALLOWED) - set(server.gate.methods) <= {"/grpc.health.v1.Health/List"}
@@ -160,6 +176,27 @@ async def test_a_denial_reads_no_message() -> None:
             call = served.stream(method)
             assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
     assert [code for _method, code in served.observer.ends] == ["UNAUTHENTICATED"] * 3
+
+
+async def test_the_owner_of_the_daemon_needs_no_token() -> None:
+    """On the daemon's own socket; methods of every kind work as ever, and one without an entry is nobody's."""
+    async with Served(access(Role.READ)) as served:
+        assert await served.outcome(LISTED) == "UNAUTHENTICATED"
+        served.owner = 0
+        assert [await served.outcome(method) for method in (LISTED, UNLISTED, "/no.Such/Method")] == [
+            "OK",
+            "PERMISSION_DENIED",
+            "UNIMPLEMENTED",
+        ]
+        for method, answers in ((STREAM, [b"x"]), (REFLECTION, [b"x", b"x"])):
+            call = served.stream(method)
+            await call.write(b"x")
+            assert [await call.read() for _ in answers] == answers
+            await call.done_writing()
+            assert await call.code() is grpc.StatusCode.OK
+        unasked = served.stream(LISTED)
+        await unasked.done_writing()
+        assert await unasked.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_stream_is_judged_once_however_many_messages_it_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ class MemoryStore(Store):
 
     def reader(self) -> MemoryReader:
         return MemoryReader(
-            lambda: self.head, self._events_up_to, self.months, self._records, self._zones, self._stocks
+            lambda: self.head, self._events_up_to, self.months, self._records, self._zones, self._stocks, self._forms
         )
 
     def check(self) -> Sequence[Finding]:
