@@ -43,6 +43,12 @@ _ClientCa = Annotated[
 _Tokens = Annotated[
     str | None, typer.Option(metavar="FILE", help="What `trackd token` writes: calls need a token from now on.")
 ]
+_AllowInsecure = Annotated[
+    bool, typer.Option("--allow-insecure", help="Listen beyond loopback although TLS or tokens are missing.")
+]
+_AllowInsecureMetrics = Annotated[
+    bool, typer.Option("--allow-insecure-metrics", help="Serve metrics beyond loopback although HTTPS is missing.")
+]
 _ReadyFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write addresses and process id here, as JSON, once everything is served."),
@@ -70,12 +76,8 @@ def serve(
     tls_key: _TlsKey = None,
     client_ca: _ClientCa = None,
     tokens: _Tokens = None,
-    allow_insecure: Annotated[
-        bool, typer.Option("--allow-insecure", help="Listen beyond loopback although TLS or tokens are missing.")
-    ] = False,
-    allow_insecure_metrics: Annotated[
-        bool, typer.Option("--allow-insecure-metrics", help="Serve metrics beyond loopback although HTTPS is missing.")
-    ] = False,
+    allow_insecure: _AllowInsecure = False,
+    allow_insecure_metrics: _AllowInsecureMetrics = False,
     allow_accepted: Annotated[
         bool, typer.Option("--allow-accepted", help="Let senders ask for answers before the disk has their events.")
     ] = False,

@@ -180,11 +180,12 @@ def commands(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
 
 def test_every_command_that_talks_to_a_daemon_can_do_so_over_tls_and_with_a_token() -> None:
     """Whatever has --target, and the one that names a daemon in another way; nobody else offers it for nothing."""
-    words = {
-        name: {parameter.name for parameter in command.params}
+    options = {
+        name: {word for parameter in command.params for word in parameter.opts}
         for name, command in commands(typer.main.get_command(app))
     }
-    talking = {name for name, options in words.items() if "target" in options} | {"retention lint"}
+    talking = {name for name, known in options.items() if "--target" in known} | {"retention lint"}
     assert len(talking) > 8
-    assert {name for name, options in words.items() if {"ca", "cert", "key", "token_file", "tls"} <= options} == talking
-    assert {name for name, options in words.items() if "token_file" in options} == talking
+    assert {name for name, known in options.items() if "--token-file" in known} == talking
+    for name in talking:
+        assert options[name] >= {"--ca", "--cert", "--key", "--tls"}, name
