@@ -105,9 +105,9 @@ SECURITY = Row(
             "short",
             [
                 (f"sum by (what, result) (increase(trackd_reloads_total{{{ME}}}{RATE})) > 0", "{{what}} {{result}}"),
-                (f"trackd_last_reload_ok{{{ME}}} == 0", "{{what}} not in force"),
+                (f"min by (what) (trackd_last_reload_ok{{{ME}}})", "{{what}} in force"),
             ],
-            "After a failure those before go on to hold; the log says why.",
+            "0: the last change could not be used, and those before go on to hold; the log says why.",
         ),
     ),
 )
