@@ -18,6 +18,10 @@ import pytest
 import trackd
 import trackd.aio
 from cryptography import x509
+from opentelemetry._logs import LogRecord
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
 from server.model import Role
 from server.security import tokens
@@ -297,6 +301,23 @@ def test_metrics_and_health_have_https_if_asked_for(files: Files, tmp_path: Path
         eventually(lambda: scrape(daemon.metrics, context=context)[EXPIRY] > before)
         pem = ssl.get_server_certificate((host, int(port)), timeout=PATIENCE_S)
         assert pem.encode() == files.certificate.read_bytes()
+
+
+def test_senders_of_opentelemetry_are_set_up_by_their_own_variables(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README says: an endpoint with https, the authority, and the token as a header."""
+    keyring = make_keyring(tmp_path)
+    with serving(tmp_path, *files.options(), *keyring.options()) as daemon:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"https://{daemon.target}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(files.ca))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization=Bearer%20{keyring.texts[Role.INGEST]}")
+        provider = LoggerProvider(shutdown_on_exit=False)
+        provider.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(timeout=PATIENCE_S)))
+        provider.get_logger("tests").emit(LogRecord(event_name="placed"))
+        provider.shutdown()
+        with trackd.Client(daemon.target, token=keyring.texts[Role.READ], tls=trackd.Tls(ca=files.ca)) as client:
+            assert [stored.event.type for stored in client.list_events()] == ["placed"]
 
 
 def test_strangers_at_the_door_write_no_lines_into_the_log(served: DaemonProcess) -> None:
