@@ -34,6 +34,7 @@ from server.query.readers import Readers
 from server.query.service import QueryService
 from server.reload import Reloader
 from server.retention.archives import ParquetArchives
+from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
 from server.retention.service import RetentionService
 from server.rotation import Rotation
@@ -105,6 +106,8 @@ class Daemon:
         self._subscribe = SubscribeService(store, config.subscribe, observer)
         self._writer.committed = self._subscribe.moved
         self._retention = self._retention_service()
+        self._writer.reopens = self._retention.reopens
+        types.has_policy = self._retention.policy.covers
         self._scheduler = Scheduler(self._retention, _now_ms)
         self._rotation = Rotation(store, self._writer.call, config.rotation)
         self.rpc = RpcServer(
@@ -136,7 +139,7 @@ class Daemon:
         return RetentionService(
             self._store,
             self._writer.call,
-            Path(config.retention.policy) if config.retention.policy else None,
+            PolicyInUse(Path(config.retention.policy) if config.retention.policy else None),
             data / "receipts",
             ParquetArchives(self._store, data, _now_ms),
             now_ms=_now_ms,
@@ -201,7 +204,7 @@ class Daemon:
         await self._update_health()
         announce(self)
         # With a policy it is the policy that says when months are sealed.
-        rotating = self._scheduler.run() if self._retention.has_policy else self._rotation.run()
+        rotating = self._scheduler.run() if self._retention.policy else self._rotation.run()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(rotating)]
         await self._stop.wait()
         for task in tasks:
