@@ -8,7 +8,22 @@ from __future__ import annotations
 
 import typer
 
-from server.cli import archive, bench, check, count, demo, events, health, query, retention, serve, slo, tail, types
+from server.cli import (
+    archive,
+    bench,
+    check,
+    count,
+    demo,
+    events,
+    health,
+    query,
+    retention,
+    serve,
+    slo,
+    tail,
+    tokens,
+    types,
+)
 from server.cli.importing import command as importing
 from server.cli.pulling import command as pulling
 from server.cli.terminal import EXIT_CODES
@@ -22,7 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep events exactly once in monthly SQLite tables: stream them in over gRPC, read them back.\n\n"
     "New here? Run: trackd demo",
-    epilog=f"{EXIT_CODES} Commands that talk to a daemon take --target, or TRACKD_TARGET from the environment.",
+    epilog=f"{EXIT_CODES} Commands that talk to a daemon take --target, or TRACKD_TARGET from the "
+    "environment; for TLS and tokens TRACKD_CA and TRACKD_TOKEN_FILE.",
 )
 app.command("demo", rich_help_panel="Start")(demo.demo)
 app.command("serve", rich_help_panel="Start")(serve.serve)
@@ -38,6 +54,7 @@ app.command("check", rich_help_panel="Operate")(check.check)
 app.add_typer(retention.app, name="retention", rich_help_panel="Operate")
 app.add_typer(archive.app, name="archive", rich_help_panel="Operate")
 app.add_typer(slo.app, name="slo", rich_help_panel="Operate")
+app.add_typer(tokens.app, name="token", rich_help_panel="Operate")
 app.add_typer(bench.app, name="bench", rich_help_panel="Operate")
 
 

@@ -29,6 +29,10 @@ class SubscribeService:
         self._opening = 0
         self._draining = False
 
+    def reconfigure(self, settings: Subscribe) -> None:
+        """Takes over another bound of subscribers; those that are connected stay."""
+        self._settings = settings
+
     def moved(self) -> None:
         """To be called once a commit: the head has moved."""
         self._watch.moved()

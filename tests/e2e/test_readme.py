@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.cli.main import app
 from server.metrics.observer import REFUSAL_REASONS, REJECTION_REASONS
+from server.metrics.security import DENIAL_REASONS
 from tests.support import readme
 from tests.support.readme import Block, Follower
 from tests.support.serving import assert_sound
@@ -24,7 +25,7 @@ from tests.support.serving import assert_sound
 TEXT = readme.README.read_text("utf-8")
 CLIENT = readme.ROOT / "clients" / "python" / "README.md"
 CI = runpy.run_path(str(readme.ROOT / ".ci" / "readme.py"))
-NOT_STATUSES = {"start", "bench", "slo"}
+NOT_STATUSES = {"start", "bench", "slo", "token"}
 """Errors that end a command before there is anybody to send a status to."""
 BUF = shutil.which("buf", path=readme.search_path())
 
@@ -55,7 +56,8 @@ def follow(directory: Path, blocks: Iterable[Block]) -> None:
             scraped = {family.name for family in text_string_to_metric_families(answer.read().decode())}
         documented = {readme.code_spans(row[0])[0] for row in readme.tables(section("Metrics"))}
         assert {re.sub("_total$", "", name) for name in documented} == scraped
-    assert_sound(directory / "trackd-data")
+    for data in directory.glob("*-data"):
+        assert_sound(data)
 
 
 @pytest.mark.parametrize("ports", [nullcontext, readme.ports_taken], ids=["its ports", "other ports"])
@@ -85,7 +87,7 @@ def test_the_quickstart_is_run_in_every_language_it_has() -> None:
     found = to_run(TEXT, buf=True)
     assert {block.language for block in found} == {"python", "sh"}
     assert sum(block.output is not None for block in found) >= 8
-    assert sum(block.text.startswith("trackd serve") for block in found) == 1
+    assert sum(block.text.startswith("trackd serve") for block in found) == 2
     assert len(readme.blocks(TEXT)) == len(found) + 3
 
 
@@ -133,7 +135,7 @@ def test_every_reason_is_explained() -> None:
             documented[reason] = set(readme.code_spans(statuses))
     given = readme.reasons_of_the_daemon()
     assert documented.keys() == given.keys()
-    assert set(REJECTION_REASONS) | set(REFUSAL_REASONS) <= given.keys()
+    assert set(REJECTION_REASONS) | set(REFUSAL_REASONS) | set(DENIAL_REASONS) <= given.keys()
     missing = {
         reason: given[reason] - statuses
         for reason, statuses in documented.items()
@@ -195,7 +197,7 @@ def test_links_and_paths_lead_somewhere() -> None:
 def test_every_setting_that_is_named_exists() -> None:
     """What the README tells operators to raise or allow is a key of deploy/trackd.toml."""
     settings = (readme.ROOT / "deploy" / "trackd.toml").read_text("utf-8")
-    named = re.findall(r"`(?:limits|ingest|storage|query|subscribe|doors|listen)\.(\w+)`", TEXT)
+    named = re.findall(r"`(?:limits|ingest|storage|query|subscribe|doors|listen|tls|access|log)\.(\w+)`", TEXT)
     assert named
     for key in named:
         assert re.search(rf"^# {key} = ", settings, re.MULTILINE), f"README.md: there is no setting {key}"

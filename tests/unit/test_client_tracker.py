@@ -334,6 +334,9 @@ def test_a_process_that_can_start_no_thread_still_tracks_at_its_end(
     assert not lifetime.threads_can_start()
     with tracking(fake) as tracker:
         track(tracker, *range(25))
+        # It connects as it was told when it was made, whatever is in the environment by now.
+        monkeypatch.setenv("TRACKD_TOKEN_FILE", "/no/such/file")
+        monkeypatch.setenv("TRACKD_CA", "/no/such/file")
         tracker.at_exit(threads=False)
         stats = tracker.stats()
         assert (stats.stored, stats.unanswered, stats.buffered) == (25, 0, 0)

@@ -33,6 +33,8 @@ import { ProtocolViolation, Window, limitsTold } from "./window.js";
  * @property {number} [giveUpAfterMs] so long nothing gets its final answer, then the Appender stops trying
  * @property {number} [answerTimeoutMs] a stream on which the oldest batch waits longer for its answer is replaced
  * @property {Backoff} [backoff]
+ * @property {import("./channel.js").Tls | boolean} [tls] as for Client
+ * @property {string | (() => string)} [token] as for Client
  * @property {import("@grpc/grpc-js").ChannelOptions} [channelOptions]
  */
 
@@ -105,7 +107,8 @@ export class Appender {
     this.#backoff = options.backoff ?? new Backoff();
     this.#patience = new Patience(giveUpAfterMs);
     // gRPC's own retries would keep a copy of every message that was sent.
-    this.#channel = openChannel(this.target, { "grpc.enable_retries": 0, ...options.channelOptions });
+    const channelOptions = { "grpc.enable_retries": 0, ...options.channelOptions };
+    this.#channel = openChannel(this.target, { tls: options.tls, token: options.token, channelOptions });
     this.#supervisor = this.#supervise();
   }
 

@@ -10,7 +10,7 @@ Appender sends many events that are there already. trackd.aio is the same for as
 from trackd import where
 from trackd.appender import Appender
 from trackd.backoff import Backoff
-from trackd.channel import DEFAULT_TARGET
+from trackd.channel import DEFAULT_TARGET, Tls
 from trackd.client import Client, DimensionName, DurabilityName, OrderName
 from trackd.errors import (
     DeadlineExceeded,
@@ -20,8 +20,10 @@ from trackd.errors import (
     Invalid,
     NotFound,
     OutOfRange,
+    PermissionDenied,
     Precondition,
     TrackdError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -73,6 +75,7 @@ __all__ = [
     "NotFound",
     "OrderName",
     "OutOfRange",
+    "PermissionDenied",
     "Precondition",
     "Predicate",
     "Rejection",
@@ -82,9 +85,11 @@ __all__ = [
     "SubscribeResponse",
     "Subscription",
     "Table",
+    "Tls",
     "Totals",
     "TrackdError",
     "Tracker",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "new_change",

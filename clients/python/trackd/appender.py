@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from trackd.backoff import Backoff
-from trackd.channel import default_target
+from trackd.channel import Endpoint, Tls, Token
 from trackd.delivery import METHOD, Delivery
 from trackd.errors import Invalid
 from trackd.events import new_id
@@ -48,6 +48,8 @@ class Appender:
         target: str | None = None,
         *,
         source: str,
+        token: Token | None = None,
+        tls: Tls | bool | None = None,
         durability: DurabilityName = "durable",
         on_result: Callable[[BatchResult], None] | None = None,
         batch_events: int = 1_000,
@@ -58,10 +60,14 @@ class Appender:
         answer_timeout_s: float = 20.0,
         backoff: Backoff | None = None,
     ) -> None:
-        """`answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced."""
+        """`answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced.
+
+        `token` and `tls` are those of trackd.Client.
+        """
         if min(batch_events, batch_bytes, window_batches, window_bytes) < 1:
             raise ValueError("batch_events, batch_bytes, window_batches and window_bytes must be positive")
-        self.target = target or default_target()
+        endpoint = Endpoint.of(target, token=token, tls=tls)
+        self.target = endpoint.target
         self._on_result = on_result
         self._batch_events = batch_events
         self._batch_bytes = min(batch_bytes, EVENT_BYTES_MAX)
@@ -72,7 +78,7 @@ class Appender:
         self._handed_over = 0
         self._closed = False
         self._delivery = Delivery(
-            self.target,
+            endpoint,
             open_frame(source, durability),
             window=Window(window_batches, window_bytes),
             on_final=self._settled,

@@ -69,6 +69,14 @@ class Precondition(TrackdError):
     """The request is well-formed and the state of the store forbids it."""
 
 
+class Unauthenticated(TrackdError):
+    """The daemon wants a token, or a valid one."""
+
+
+class PermissionDenied(TrackdError):
+    """The token does not allow this."""
+
+
 class NotFound(TrackdError):
     """The thing asked about does not exist."""
 
@@ -112,6 +120,8 @@ _KINDS: dict[str, type[TrackdError]] = {
     "FAILED_PRECONDITION": Precondition,
     "ABORTED": Precondition,
     "ALREADY_EXISTS": Precondition,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
     "NOT_FOUND": NotFound,
     "OUT_OF_RANGE": OutOfRange,
     "DEADLINE_EXCEEDED": DeadlineExceeded,

@@ -52,7 +52,7 @@ class Pipeline:
         self._local = threading.local()
         self._spill: Spill | None = None
         self._delivery = Delivery(
-            settings.target,
+            settings.endpoint,
             settings.opening,
             window=Window(_UNBOUNDED, _UNBOUNDED),
             on_final=self._answered,
@@ -324,7 +324,8 @@ class Pipeline:
         """Appends batch by batch with unary calls; those that are left when time is up."""
         backoff = self._settings.new_backoff()
         waiting = deque(batches)
-        with Client(self._settings.target, timeout_s=max(0.1, until_s - time.monotonic())) as client:
+        where, timeout_s = self._settings.endpoint, max(0.1, until_s - time.monotonic())
+        with Client(where.target, token=where.token or "", tls=where.tls or False, timeout_s=timeout_s) as client:
             while waiting and (left_s := until_s - time.monotonic()) > 0:
                 batch = waiting[0]
                 try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from trackd.backoff import Backoff
+from trackd.channel import Endpoint
 from trackd.framing import EVENT_BYTES_MAX, MIB, open_frame
 from trackd.intake import Intake
 from trackd.outcomes import Rejection
@@ -20,7 +21,7 @@ WhenFull = Literal["drop", "block", "spill"]
 class Settings:
     """The arguments of Tracker, see there. ValueError for what cannot be."""
 
-    target: str
+    endpoint: Endpoint
     source: str
     when_full: WhenFull = "drop"
     block_timeout_s: float = 1.0
