@@ -23,6 +23,8 @@ from server.rewriting import Heard
 from server.storage.exported import Exported
 from server.storage.factory import read_restored, write_restored
 
+PREFIX = "restored-"
+"""Of what a restored month is called among the copies of its month."""
 _SUFFIX, _DRAFT = ".db", ".db.draft"
 
 
@@ -46,7 +48,7 @@ class Restored:
         """What retention has to know of it: out of policy until it expires."""
         return Copy(
             kind=CopyKind.RESTORED,
-            name=f"restored-{self.name}",
+            name=f"{PREFIX}{self.name}",
             types=self.types,
             rows=self.rows,
             bytes=self.bytes,
