@@ -59,7 +59,14 @@ class Targets:
         folder = open_folder(target.url, self._scratch)
         return make(folder, self._readers, wanted, scratch=self._scratch, heard=heard).copy()
 
-    def destroy(self, copy: Copy, month: Month, holds: Sequence[Hold], heard: Heard, plan_id: str = "") -> Copy | None:
+    def destroy(
+        self,
+        copy: Copy,
+        month: Month,  # noqa: ARG002 - its name says it
+        holds: Sequence[Hold],
+        heard: Heard,
+        plan_id: str = "",
+    ) -> Copy | None:
         """Destroys a copy; an archive that has held rows is cut down to them, and what is left is returned.
 
         One that is gone already is fine: done again after a crash it goes on. A restored month is no original, so holds

@@ -32,6 +32,9 @@ class Archives(Protocol):
     ) -> Copy:
         """Copies such rows of a sealed month to the target, reads them back, compares, and only then returns."""
 
+    def held(self, month: Month, copy: Copy, holds: Sequence[Hold]) -> Copy:
+        """The copy with what of it is held."""
+
     def destroy(self, copy: Copy, month: Month, holds: Sequence[Hold], heard: Heard) -> Copy | None:
         """Destroys a copy; one that has held rows is cut down to them, and what is left is returned."""
 
