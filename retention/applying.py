@@ -16,7 +16,7 @@ from retention.chain import Deed, Head
 from retention.month import Month
 from retention.plan import Action, Kind, Plan, differences
 from retention.planning import plan as make_plan
-from retention.policy import Archive, ArchiveTarget, Policy
+from retention.policy import ArchiveTarget, Policy
 from retention.port import ActionFailed, Evidence, Outcome, Port, Stopped
 
 RECEIPT_FORMAT = 1
@@ -236,8 +236,7 @@ class Run:
                 return port.destroy_copy(month, action.copy, evidence, heard)
 
     def _target(self, name: str) -> ArchiveTarget:
-        steps = (step for one in self.policy.classes for step in one.steps)
-        return next(step.target for step in steps if isinstance(step, Archive) and step.target.name == name)
+        return next(target for target in self.policy.targets if target.name == name)
 
     def _deed(self, action: str, class_name: str, month: str, outcome: Outcome) -> Deed:
         return Deed(

@@ -52,7 +52,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_insecure: bool = False
     """Listen beyond loopback although there is no TLS."""
     control: str = ""
-    """The daemon's Unix socket, for its own user and root: what destroys is served there. "": control.sock in `data`."""
+    """The daemon's Unix socket, for its own user and root: what destroys is served there. "": DATA/control.sock."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

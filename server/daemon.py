@@ -95,11 +95,10 @@ class Daemon:
             self._writer.call,
             Path(config.retention.policy) if config.retention.policy else None,
             data / "receipts",
-            ParquetArchives(store, data),
+            ParquetArchives(store, data, _now_ms),
             now_ms=_now_ms,
             quiet_s=config.rotation.quiet_minutes * 60,
             rows_per_second=lambda: config.retention.rows_per_second_max,
-            version=VERSION,
         )
         self._scheduler = Scheduler(self._retention, _now_ms)
         self._rotation = Rotation(store, self._writer.call, config.rotation)

@@ -1,4 +1,4 @@
-"""The scheduler: plans and applies by itself when the policy says so, inside its guards, on the same path as people do."""
+"""The scheduler: plans and applies by itself when the policy says so, inside its guards, on the path of people."""
 
 from __future__ import annotations
 

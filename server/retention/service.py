@@ -12,7 +12,9 @@ import platform
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,7 +84,6 @@ class RetentionService:
         now_ms: Callable[[], int],
         quiet_s: float,
         rows_per_second: Callable[[], int] = lambda: 0,
-        version: str = "",
     ) -> None:
         """`folder`: where receipts go. Without a policy file nothing can be planned; holds and evidence are there."""
         self._store = store
@@ -91,7 +92,7 @@ class RetentionService:
         self._folder = folder
         self._now_ms = now_ms
         self._pace = Pace(rows_per_second)
-        self._versions = {"python": platform.python_version(), "trackd": version or "0"}
+        self._versions = _versions()
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
         self.quiet = Quiet(store, quiet_s)
@@ -162,7 +163,7 @@ class RetentionService:
 
     def _planned(self, policy: Policy, accepted: Collection[str]) -> Plan:
         now_ms = self._now_ms()
-        facts = self._stocktaking.facts()
+        facts = self._port.facts(policy, self._now_ms())
         self._note_overdue(policy, facts, now_ms)
         return make_plan(policy, facts, now_ms, accepted)
 
@@ -228,7 +229,7 @@ class RetentionService:
         run = Run(plan, policy, self._port, job.actor, self._now_ms, self._versions, agreed, heard)
         receipt = run.apply()
         receipts.keep(self._folder, receipt)
-        self._note_overdue(policy, self._stocktaking.facts(), self._now_ms())
+        self._note_overdue(policy, self._port.facts(policy, self._now_ms()), self._now_ms())
         for one in receipt.results:
             if one.status == "failed":
                 log.error(
@@ -281,7 +282,7 @@ class RetentionService:
         policy = self.policy()
 
         def look() -> Status:
-            facts, now_ms = self._stocktaking.facts(), self._now_ms()
+            facts, now_ms = self._port.facts(policy, self._now_ms()), self._now_ms()
             head = self._on_writer(lambda: self._store.records.head)
             return Status(policy, self._note_overdue(policy, facts, now_ms), facts, head, now_ms)
 
@@ -338,6 +339,15 @@ class RetentionService:
         for job in self._jobs.values():
             job.cancel()
         await self._loop.run_in_executor(None, self._thread.shutdown)
+
+
+def _versions() -> dict[str, str]:
+    """Of what did the work, for the evidence."""
+    found = {"python": platform.python_version()}
+    for name in ("trackd", "apsw", "pyarrow"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _require_guards(accepted: Collection[str]) -> None:

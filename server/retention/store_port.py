@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Protocol, TypeVar
@@ -26,6 +26,9 @@ ATTEMPTS = 3
 
 class Archives(Protocol):
     """Where copies lie. Methods raise TrackdError."""
+
+    def learn(self, targets: Iterable[ArchiveTarget]) -> None:
+        """Where these targets are."""
 
     def make(
         self, month: Month, counted: MonthStocks, rows: Selection, target: ArchiveTarget, plan_id: str, heard: Heard
@@ -51,6 +54,7 @@ class StorePort:
     def facts(self, policy: Policy, now_ms: int) -> Facts:  # noqa: ARG002  # the port's signature
         """See Port."""
         with _failures():
+            self._archives.learn(policy.targets)
             return self._stocktaking.facts()
 
     def record(self, deed: Deed) -> Head:

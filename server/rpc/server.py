@@ -61,7 +61,10 @@ class RpcServer:
         retention_service: RetentionService,
         control: ControlSocket,
     ) -> None:
-        """Binds the address and the daemon's own socket; ConfigurationError if that is not possible. Nothing is served before `start`."""
+        """Binds the address and the daemon's own socket; ConfigurationError if that is not possible.
+
+        Nothing is served before `start`.
+        """
         self._server = grpc.aio.server(options=OPTIONS)
         self._ingest = ingest.IngestMethods(ingest_service, limits, observer)
         methods = query.QueryMethods(query_service, observer)
