@@ -31,6 +31,11 @@ class Folder(ABC):
     def __str__(self) -> str:
         return self.url
 
+    @property
+    @abstractmethod
+    def scratch(self) -> Path | None:
+        """Where there should be room for rows that wait; None: in the system's temporary directory."""
+
     @abstractmethod
     def create(self, name: str) -> IO[bytes]:
         """An empty file to write into and read from, that nobody sees before `publish`."""
@@ -72,8 +77,8 @@ class Folder(ABC):
 def open_folder(url: str, scratch: Path | None = None) -> Folder:
     """The target of a path or URL.
 
-    `scratch`: where files are built that go elsewhere, and put that come from there; the system's temporary directory
-    by default. They have no names there, so a crash leaves nothing. Raises ConfigurationError for a URL that fsspec or
+    `scratch`: where files wait that go to a remote target, or come from there; the system's temporary directory by
+    default. A local folder is its own. They have no names, so a crash leaves nothing. Raises ConfigurationError for a URL that fsspec or
     its plugins do not know.
     """
     scheme, separator, path = url.partition("://")
@@ -90,6 +95,12 @@ class LocalFolder(Folder):
     def __init__(self, root: Path) -> None:
         super().__init__(str(root))
         self._root = root
+
+    @property
+    def scratch(self) -> Path:
+        with _failures(self):
+            _make(self._root)
+        return self._root
 
     def create(self, name: str) -> IO[bytes]:
         with _failures(self):
@@ -145,6 +156,10 @@ class RemoteFolder(Folder):
         with _failures(self):
             self._files: Any
             self._files, self._root = fsspec.core.url_to_fs(url)
+
+    @property
+    def scratch(self) -> Path | None:
+        return self._scratch
 
     def create(self, name: str) -> IO[bytes]:  # noqa: ARG002 - files without a name leave nothing behind
         with _failures(self):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from retention.month import Month
@@ -54,14 +53,12 @@ def make(
     readers: Callable[[], Reader],
     wanted: Wanted,
     *,
-    scratch: Path | None = None,
     heard: Heard | None = None,
 ) -> Manifest:
     """Copies the rows of a sealed month to the target; the manifest of what was read back and found to be the same.
 
     `readers` makes a reader, which is closed; two are used at once, on two threads. Rows wait in files without names
-    under `scratch` (the system's temporary directory by default), about as large as the month's file; memory holds two
-    parts. `heard` is told how many rows are done, on the calling thread: half of the work is reading a row from the
+    in `folder.scratch`, about as large as the month's file; memory holds two parts. `heard` is told how many rows are done, on the calling thread: half of the work is reading a row from the
     store, half is writing and comparing it. What it raises ends the work, and nothing is left that counts.
 
     Done again with the same rows it gives the same parts and the same name; left-overs of an attempt that was killed
@@ -72,7 +69,7 @@ def make(
     draft.begin()
     steps.reached("drafted")
     try:
-        with parts.Spill(scratch) as spill, _Work(folder, draft, wanted, heard) as work:
+        with parts.Spill(folder.scratch) as spill, _Work(folder, draft, wanted, heard) as work:
             manifest = work.done(readers, spill)
         steps.reached("compared")
         draft.supersede(manifest)
