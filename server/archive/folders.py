@@ -78,8 +78,8 @@ def open_folder(url: str, scratch: Path | None = None) -> Folder:
     """The target of a path or URL.
 
     `scratch`: where files wait that go to a remote target, or come from there; the system's temporary directory by
-    default. A local folder is its own. They have no names, so a crash leaves nothing. Raises ConfigurationError for a URL that fsspec or
-    its plugins do not know.
+    default. A local folder is its own. They have no names, so a crash leaves nothing. Raises ConfigurationError if
+    fsspec is needed and not installed, Unavailable(ARCHIVE_TARGET) for a URL that it does not know.
     """
     scheme, separator, path = url.partition("://")
     if not separator:

@@ -57,9 +57,10 @@ def make(
 ) -> Manifest:
     """Copies the rows of a sealed month to the target; the manifest of what was read back and found to be the same.
 
-    `readers` makes a reader, which is closed; two are used at once, on two threads. Rows wait in files without names
-    in `folder.scratch`, about as large as the month's file; memory holds two parts. `heard` is told how many rows are done, on the calling thread: half of the work is reading a row from the
-    store, half is writing and comparing it. What it raises ends the work, and nothing is left that counts.
+    `readers` makes a reader, which is closed; two are used at once, on two threads. Rows wait in files without names in
+    `folder.scratch`, about as large as the month's file; memory holds two parts. `heard` is told how many rows are
+    done, on the calling thread: half of the work is reading a row from the store, half is writing and comparing it.
+    What it raises ends the work, and nothing is left that counts.
 
     Done again with the same rows it gives the same parts and the same name; left-overs of an attempt that was killed
     are removed first. Raises as Reader.export does; Precondition(ARCHIVE_EMPTY) if there is no such row;
@@ -67,8 +68,8 @@ def make(
     """
     draft = Draft(folder, wanted.month, wanted.lineage)
     draft.begin()
-    steps.reached("drafted")
     try:
+        steps.reached("drafted")
         with parts.Spill(folder.scratch) as spill, _Work(folder, draft, wanted, heard) as work:
             manifest = work.done(readers, spill)
         steps.reached("compared")

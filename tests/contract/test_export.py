@@ -30,10 +30,10 @@ def filled(store: Store) -> Store:
     return store
 
 
-def exported(store: Store, rows: Selection, **options: int) -> list[Exported]:
+def exported(store: Store, rows: Selection, generation: int | None = None) -> list[Exported]:
     """All batches."""
     with closing(store.reader()) as reader:
-        return list(reader.export(OCTOBER, rows, **options))
+        return list(reader.export(OCTOBER, rows, generation=generation))
 
 
 def told(batches: Sequence[Exported]) -> Iterator[tuple[object, ...]]:
@@ -122,13 +122,13 @@ def test_rows_that_went_through_a_profile_are_told_apart(filled: Store) -> None:
         assert digest.hexdigest() == digest_of(chosen(filled, types))
 
 
-def refusal(store: Store, month: Month, **options: int) -> TrackdError:
+def refusal(store: Store, month: Month, generation: int | None = None) -> TrackdError:
     """Why the rows of a month cannot be had; the digest is refused for the same reason."""
     with closing(store.reader()) as reader:
         with pytest.raises(TrackdError) as digest:
-            reader.content_digest(month, ALL, **options)
+            reader.content_digest(month, ALL, generation=generation)
         with pytest.raises(TrackdError) as rows:
-            next(iter(reader.export(month, ALL, **options)))
+            next(iter(reader.export(month, ALL, generation=generation)))
     assert (type(rows.value), rows.value.reason) == (type(digest.value), digest.value.reason)
     return rows.value
 

@@ -127,9 +127,9 @@ def failing_at(step: str, nth: int = 1) -> Iterator[list[str]]:
     reached: list[str] = []
     original = steps.reached
 
-    def fail(name: str) -> None:
-        reached.append(name)
-        if name == step and reached.count(step) == nth:
+    def fail(_step: str) -> None:
+        reached.append(_step)
+        if _step == step and reached.count(step) == nth:
             raise Failing(step)
 
     steps.reached = fail
