@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import structlog
 from cronsim import CronSim
 
+from retention.applying import Status
 from retention.policy import Schedule
 from server.errors import TrackdError
 from server.retention.service import SCHEDULER, RetentionService
@@ -94,6 +95,6 @@ class Scheduler:
         if job.receipt:
             log.info(
                 "retention_applied",
-                plan=plan.id[:12], actions=len(job.receipt.results), done=job.receipt.count("done"),
-                failed=job.receipt.count("failed"), evidence=job.receipt.head.sequence,
+                plan=plan.id[:12], actions=len(job.receipt.results), done=job.receipt.count(Status.DONE),
+                failed=job.receipt.count(Status.FAILED), evidence=job.receipt.head.sequence,
             )  # fmt: skip

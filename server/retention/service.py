@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import structlog
 
 from retention.applying import Progress, Receipt, Run, Stale
+from retention.applying import Status as RunStatus
 from retention.chain import Deed, Head, Record
 from retention.facts import Facts, MonthFacts
 from retention.guards import GUARDS
@@ -231,7 +232,7 @@ class RetentionService:
         receipts.keep(self._folder, receipt)
         self._note_overdue(policy, self._port.facts(policy, self._now_ms()), self._now_ms())
         for one in receipt.results:
-            if one.status == "failed":
+            if one.status is RunStatus.FAILED:
                 log.error(
                     "retention_action_failed",
                     action=str(one.action.kind), month=str(one.action.month), class_name=one.action.class_name,
@@ -240,7 +241,7 @@ class RetentionService:
         return receipt
 
     def _note_success(self, policy: Policy, receipt: Receipt) -> None:
-        undone = {one.action.class_name for one in receipt.results if one.status != "done"}
+        undone = {one.action.class_name for one in receipt.results if one.status is not RunStatus.DONE}
         done = {one.name: receipt.ended_ms for one in policy.classes if one.name not in undone and "" not in undone}
         self.last_success_ms = {**self.last_success_ms, **done}
 

@@ -31,7 +31,7 @@ class Interruptible(MemoryReader):
 
     def __init__(self) -> None:
         super().__init__(
-            lambda: 0, lambda _as_of: (), list, MemoryRecords(), ("UTC",), lambda _month, _holds: _nothing()
+            lambda: 0, lambda _as_of: (), list, MemoryRecords(), ("UTC",), lambda _month, _holds: _nothing(), {}
         )
         self.stopped = threading.Event()
 
