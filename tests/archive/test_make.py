@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retention.facts import RAW, CopyKind
-from server.archive import manifest, reading, verifying
+from server.archive import manifest, parts, reading, verifying
 from server.archive.columns import bucket_count, exported_of, folded
 from server.archive.folders import Folder, LocalFolder, open_folder
 from server.archive.lines import lines_of, odd_lines_of
@@ -225,9 +225,7 @@ def test_rows_that_change_on_their_way_are_found(monkeypatch: pytest.MonkeyPatch
     """Reading back compares with what is stored, not with what was written."""
     folder = LocalFolder(tmp_path)
     store = remembering([make_event(1, "2025-10", type="opened", user_id="ann", description="as it was")])
-    from server.archive import making
-
-    written = making.parts.write
+    written = parts.write
 
     def distorted(file: Any, groups: Any, lineage: str) -> None:
         import pyarrow as pa
