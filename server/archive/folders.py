@@ -16,7 +16,6 @@ from server.archive.places import DRAFTS
 from server.errors import Corrupt, TrackdError, Unavailable
 
 COPY_BYTES = 4 * 1024 * 1024
-MISSING = "ARCHIVE_INCOMPLETE"
 
 
 class Folder(ABC):
@@ -69,7 +68,7 @@ class Folder(ABC):
             with self.fetch(path) as file:
                 return file.read()
         except Corrupt as error:
-            if error.reason != MISSING:
+            if error.reason != "ARCHIVE_INCOMPLETE":
                 raise
             return None
 
@@ -224,7 +223,7 @@ def _failures(folder: Folder) -> Iterator[None]:
 
 
 def _missing(folder: Folder, path: str) -> Corrupt:
-    return Corrupt(MISSING, f"{folder}: {path} is missing", hint="bring it back from a copy of the target")
+    return Corrupt("ARCHIVE_INCOMPLETE", f"{folder}: {path} is missing", hint="bring it back from a copy of the target")
 
 
 def _make(folder: Path) -> None:
