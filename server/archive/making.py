@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
@@ -24,6 +26,8 @@ from server.storage.digest import BUCKETS, ContentDigest, root_of
 
 WORKERS_MAX = 2
 TELL_S = 0.2
+AHEAD_ROWS, AHEAD_S = 100_000, 0.005
+"""So many rows the digest of what is stored may be ahead of what was read for the archive; else it looks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,8 @@ class _Work:
         self._progress = _Progress(heard)
         self._pool = ThreadPoolExecutor(min(WORKERS_MAX, os.cpu_count() or 1), thread_name_prefix="trackd-archive")
         self._over = False
+        self._exported: float = 0
+        """Rows that were read from the store; endless once all were."""
 
     def __enter__(self) -> Self:
         return self
@@ -107,16 +113,19 @@ class _Work:
         with closing(readers()) as reader:
             for rows in reader.export(wanted.month, wanted.rows, generation=wanted.generation):
                 spill.add(rows)
+                self._exported += len(rows)
                 self._progress.add(len(rows))
                 self._progress.tell()
                 if expected.done():
                     expected.result()
+        self._exported = math.inf
         spill.finish()
         steps.reached("exported")
         if not spill.rows:
             raise Precondition("ARCHIVE_EMPTY", f"{wanted.month} has no such rows", hint="plan again")
         buckets = bucket_count(spill.rows, spill.bytes)
         stored = self._parts(spill, buckets)
+        self._progress.tell()
         content = summed([(one.part.bucket, one.content) for one in stored], buckets)
         _require_same(expected.result(), content, wanted.month)
         return self._manifest([one.part for one in stored], content, buckets)
@@ -125,7 +134,13 @@ class _Work:
         """Of what is stored, with a reader of its own."""
         with closing(readers()) as reader:
             wanted = self._wanted
-            return reader.content_digest(wanted.month, wanted.rows, self._unless_over, generation=wanted.generation)
+            return reader.content_digest(wanted.month, wanted.rows, self._in_step, generation=wanted.generation)
+
+    def _in_step(self, rows: int) -> None:
+        """Whoever hears of progress may wait, so that all of this goes no faster than it likes."""
+        while not self._over and rows > self._exported + AHEAD_ROWS:
+            time.sleep(AHEAD_S)
+        self._unless_over(rows)
 
     def _unless_over(self, _rows: int) -> None:
         if self._over:

@@ -144,7 +144,13 @@ def test_what_is_not_there_is_said_so(folder: LocalFolder) -> None:
     """Names of no archive, and texts that are no name."""
     with pytest.raises(NotFound):
         manifest.load(folder, "2025-10-0123456789abcdef")
-    for name in ("", "2025-13-0123456789abcdef", "../../etc/passwd", "2025-10-0123456789ABCDEF"):
+    for name in (
+        "",
+        "2025-13-0123456789abcdef",
+        "0000-01-0123456789abcdef",
+        "../../etc/passwd",
+        "2025-10-0123456789ABCDEF",
+    ):
         with pytest.raises(TrackdError) as refused:
             manifest.load(folder, name)
         assert refused.value.reason == "ARCHIVE_NAME"

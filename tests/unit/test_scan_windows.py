@@ -1,4 +1,4 @@
-"""A month is scanned in windows bounded in rows and in bytes: each becomes one text, and SQLite has a limit for those."""
+"""A month is scanned in windows bounded in rows and bytes: each becomes one text, and SQLite has a limit for those."""
 
 from __future__ import annotations
 
