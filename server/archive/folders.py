@@ -97,17 +97,20 @@ class LocalFolder(Folder):
 
     @property
     def scratch(self) -> Path:
+        """See Folder."""
         with _failures(self):
             _make(self._root)
         return self._root
 
     def create(self, name: str) -> IO[bytes]:
+        """See Folder."""
         with _failures(self):
             path = self._root / DRAFTS / name
             _make(path.parent)
             return path.open("w+b")
 
     def publish(self, file: IO[bytes], path: str) -> None:
+        """See Folder."""
         with _failures(self), file:
             target = self._root / path
             _make(target.parent)
@@ -119,6 +122,7 @@ class LocalFolder(Folder):
             _sync(target.parent)
 
     def fetch(self, path: str) -> IO[bytes]:
+        """See Folder."""
         with _failures(self):
             try:
                 return (self._root / path).open("rb")
@@ -126,6 +130,7 @@ class LocalFolder(Folder):
                 raise _missing(self, path) from None
 
     def remove(self, path: str) -> None:
+        """See Folder."""
         with _failures(self):
             target = self._root / path
             if target.exists():
@@ -138,6 +143,7 @@ class LocalFolder(Folder):
                     break
 
     def names(self, folder: str) -> Sequence[str]:
+        """See Folder."""
         with _failures(self):
             found = (self._root / folder).rglob("*")
             return sorted(path.relative_to(self._root).as_posix() for path in found if path.is_file())
@@ -158,13 +164,16 @@ class RemoteFolder(Folder):
 
     @property
     def scratch(self) -> Path | None:
+        """See Folder."""
         return self._scratch
 
     def create(self, name: str) -> IO[bytes]:  # noqa: ARG002 - files without a name leave nothing behind
+        """See Folder."""
         with _failures(self):
             return unnamed(self._scratch)
 
     def publish(self, file: IO[bytes], path: str) -> None:
+        """See Folder."""
         with _failures(self), file:
             file.seek(0)
             where = self._at(path)
@@ -174,6 +183,7 @@ class RemoteFolder(Folder):
                 shutil.copyfileobj(file, target, COPY_BYTES)
 
     def fetch(self, path: str) -> IO[bytes]:
+        """See Folder."""
         with _failures(self):
             file = unnamed(self._scratch)
             try:
@@ -186,10 +196,12 @@ class RemoteFolder(Folder):
             return file
 
     def remove(self, path: str) -> None:
+        """See Folder."""
         with _failures(self), suppress(FileNotFoundError):
             self._files.rm_file(self._at(path))
 
     def names(self, folder: str) -> Sequence[str]:
+        """See Folder."""
         with _failures(self):
             self._files.invalidate_cache()
             try:

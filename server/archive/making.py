@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,8 @@ from server.rewriting import Heard, Selection
 from server.storage.contract import Reader
 from server.storage.digest import BUCKETS, ContentDigest, root_of
 
-WORKERS_MAX = 2
+WORKERS = 2
+"""Not fewer: one of them takes the digest of what is stored, in step with the rows that the other one sorts away."""
 TELL_S = 0.2
 AHEAD_ROWS, AHEAD_S = 100_000, 0.005
 """So many rows the digest of what is stored may be ahead of what was read for the archive; else it looks again."""
@@ -94,7 +94,7 @@ class _Work:
         self._draft = draft
         self._wanted = wanted
         self._progress = _Progress(heard)
-        self._pool = ThreadPoolExecutor(min(WORKERS_MAX, os.cpu_count() or 1), thread_name_prefix="trackd-archive")
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="trackd-archive")
         self._over = False
         self._exported: float = 0
         """Rows that were read from the store; endless once all were."""
@@ -112,7 +112,7 @@ class _Work:
         expected = self._pool.submit(self._digest, readers)
         with closing(readers()) as reader:
             for rows in reader.export(wanted.month, wanted.rows, generation=wanted.generation):
-                spill.add(rows)
+                spill.add(rows, self._pool)
                 self._exported += len(rows)
                 self._progress.add(len(rows))
                 self._progress.tell()
@@ -152,7 +152,7 @@ class _Work:
         found: list[Stored] = []
         for bucket in range(buckets):
             running.add(self._pool.submit(self._part, spill, bucket, buckets))
-            while len(running) >= WORKERS_MAX:
+            while len(running) >= WORKERS:
                 found += self._ended(running)
         while running:
             found += self._ended(running)
