@@ -139,3 +139,17 @@ def test_other_archives_of_the_month_stay(folder: LocalFolder) -> None:
     assert cutting.cut_down(folder, manifest.load(folder, found.name), [], plan_id=PLAN) is None
     assert files(folder) == before
     assert assert_tidy(folder) == [other]
+
+
+def test_of_mixed_rows_those_as_they_were_sent_are_held(folder: LocalFolder) -> None:
+    """Also where both lie in one part."""
+    store = remembering(varied())
+    how = profile(user_id=KEEP)
+    rewrite(store, OCTOBER, how, TYPES[:1])
+    found = make(folder, store.reader, wanted(store, forms=("", how.digest)))
+    raw = [event for event in events_of(store, OCTOBER) if event.type != TYPES[0]]
+    everything = [Hold("H1", "LITIGATION", 0, types=("*",))]
+    assert cutting.held(folder, found, everything) == Held(len(raw), (("H1", len(raw)),))
+    left = cutting.cut_down(folder, found, everything, plan_id=PLAN)
+    assert left is not None
+    assert read_back(folder, left) == expected(raw)

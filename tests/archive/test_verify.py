@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from retention.canonical import digest
-from server.archive import manifest, places, verifying
+from server.archive import manifest, places, reading, verifying
 from server.archive.folders import LocalFolder
 from server.archive.manifest import Manifest
 from server.errors import Corrupt, NotFound, TrackdError, Unavailable
@@ -163,3 +164,34 @@ def test_a_target_that_fails_is_no_damage(tmp_path: Path) -> None:
         archived(LocalFolder(tmp_path / "file"), remembering(varied()))
     assert refused.value.reason == "ARCHIVE_TARGET"
     assert "NotADirectory" in refused.value.message or "FileExists" in refused.value.message
+
+
+def test_a_manifest_that_was_changed_by_hand_is_none(tmp_path: Path, folder: LocalFolder, found: Manifest) -> None:
+    """Whatever it says is covered by its own digest."""
+    path = tmp_path / places.manifest(found.name)
+    text = path.read_text("utf-8")
+    assert text.count('"whole": true') == 1
+    path.write_text(text.replace('"whole": true', '"whole": false'), "utf-8")
+    with pytest.raises(Corrupt) as refused:
+        manifest.load(folder, found.name)
+    assert "changed" in refused.value.message
+
+
+def test_a_part_must_be_as_others_rely_on(folder: LocalFolder, found: Manifest) -> None:
+    """Sorted, in its own bucket, with the same time in both columns, with the columns that archives have."""
+    part = found.parts[0]
+    with folder.fetch(part.path) as file:
+        rows = reading.rows_of(file, part.path)
+    assert reading.content_of(rows, "x", part.bucket, found.buckets).rows == part.rows
+    exchanged = rows.take([1, 0, *range(2, part.rows)])
+    timeless = rows.set_column(
+        rows.schema.get_field_index("time"), "time", pa.array([0] * part.rows, pa.timestamp("ms", "UTC"))
+    )
+    wrongs = ((exchanged, part.bucket, "sorted"), (rows, part.bucket + 1, "bucket"), (timeless, part.bucket, "times"))
+    for wrong, bucket, word in wrongs:
+        with pytest.raises(Corrupt, match=word):
+            reading.content_of(wrong, "x", bucket, found.buckets)
+    with folder.create("other") as file:
+        pq.write_table(rows.drop_columns(["tags"]), file)
+        with pytest.raises(Corrupt, match="columns"):
+            reading.open_part(file, "x")
