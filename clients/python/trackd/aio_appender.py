@@ -10,6 +10,7 @@ from typing import Self, TypedDict, TypeVar, Unpack
 
 from trackd import appender as blocking
 from trackd.backoff import Backoff
+from trackd.channel import Tls, Token
 from trackd.framing import MIB
 from trackd.outcomes import BatchResult, Totals
 from trackd.requests import DurabilityName
@@ -27,6 +28,8 @@ class AppenderWords(TypedDict, total=False):
     give_up_after_s: float
     answer_timeout_s: float
     backoff: Backoff | None
+    token: Token | None
+    tls: Tls | bool | None
 
 
 class Appender:
