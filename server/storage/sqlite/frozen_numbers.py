@@ -11,7 +11,7 @@ import datetime as dt
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 import numpy as np
@@ -44,7 +44,7 @@ class Counts:
         return 3 * self.slot.nbytes + sum(60 + len(name) for name in self.sources)
 
 
-Rows = Callable[[str, Sequence[apsw.SQLiteValue]], list[Any]]
+Rows: TypeAlias = "Callable[[str, Sequence[apsw.SQLiteValue]], list[Any]]"
 """A statement and its bindings -> its rows."""
 
 

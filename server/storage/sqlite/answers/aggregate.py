@@ -131,9 +131,9 @@ class _OneQuestion:
     """One question on its way through the months of a cut."""
 
     def __init__(
-        self, engine: Aggregates, question: Question, cut: Cut, read: Read, texts: _Codes | None = None
+        self, engine: Aggregates, question: Question, cut: Cut, read: Read, codes: _Codes | None = None
     ) -> None:
-        """`texts`: the codes of another one with the same dimensions, so that parts of both fit together."""
+        """`codes`: those of another one with the same dimensions, so that parts of both fit together."""
         self._engine = engine
         self._question = question
         self._cut = cut
@@ -145,7 +145,7 @@ class _OneQuestion:
         self._people = any(metric.kind is MetricKind.USERS for metric in question.metrics)
         by_fields = {entry for entry in question.by if isinstance(entry, Field)}
         fields = fields_of(question.where) | by_fields
-        self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if texts is None else texts
+        self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if codes is None else codes
         numbers = tuple(dict.fromkeys(metric.key for metric in question.metrics if metric.kind.of_numbers))
         texts = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
         self._needs = Needs(
