@@ -375,6 +375,6 @@ def of_types(question: Question, types: Iterable[str], *, among: bool) -> Questi
     return Question(question.metrics, question.by, where, question.start_ms, question.end_ms, question.time_zone)
 
 
-def lost_types(lost: Losses, wanted: Sequence[str] = ()) -> list[str]:
-    """The types that are gone, of those that are wanted; () wants all."""
-    return sorted(name for name, loss in lost.items() if loss.gone and (not wanted or name in wanted))
+def lost_types(lost: Losses) -> list[str]:
+    """The types whose rows are gone."""
+    return sorted(name for name, loss in lost.items() if loss.gone)

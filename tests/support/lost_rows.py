@@ -48,7 +48,9 @@ def freeze(store: Store, month: Month, types: Sequence[str]) -> Frozen:
         reader.close()
 
 
-def lose(store: Store, month: Month, gone: Mapping[str, Callable], treated: Mapping[str, Loss], number: int = 10**9) -> None:
+def lose(
+    store: Store, month: Month, gone: Mapping[str, Callable], treated: Mapping[str, Loss], number: int = 10**9
+) -> None:
     types = sorted(gone.keys() | treated.keys())
     frozen = freeze(store, month, types)
     store.adopt(store.rebuild(month, MonthState.OPEN))
@@ -60,7 +62,16 @@ def lose(store: Store, month: Month, gone: Mapping[str, Callable], treated: Mapp
         loss = treated[e.type]
         number += 1
         time = e.timestamp_ms // loss.grain_ms * loss.grain_ms if loss.grain_ms else e.timestamp_ms
-        append(store, replace(sent_part(e), id=make_id(number), user_id="" if loss.users else e.user_id, timestamp_ms=max(time, month.start_ms)), source=e.source)
+        append(
+            store,
+            replace(
+                sent_part(e),
+                id=make_id(number),
+                user_id="" if loss.users else e.user_id,
+                timestamp_ms=max(time, month.start_ms),
+            ),
+            source=e.source,
+        )
     seal(store, month)
     store.records.keep(frozen, deed())
     lost = {**{name: Loss(gone=True) for name in gone}, **treated}
