@@ -6,13 +6,14 @@ A month's rows are told by type and *form*: the digest of the profile that they 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from retention.chain import Deed
 from retention.facts import Stock
 from retention.hold import Hold
 from retention.month import Month
-from retention.policy import Profile
+from retention.policy import Profile, Treatment
 from server.model import MonthState, Rebuilt
 
 
@@ -49,18 +50,32 @@ class Loss:
     since_ms: int = 0
     """When that was done."""
 
-    def joined(self, other: Loss) -> Loss:
-        """Both, one after the other."""
+    def joined(self, later: Loss) -> Loss:
+        """Both, one after the other. When is what the later one says."""
         return Loss(
-            self.gone or other.gone,
-            self.users or other.users,
-            max(self.grain_ms, other.grain_ms),
-            max(self.since_ms, other.since_ms),
+            self.gone or later.gone, self.users or later.users, max(self.grain_ms, later.grain_ms), later.since_ms
         )
 
 
 Losses = Mapping[str, Loss]
 """Type -> what was lost of it; types without an entry are whole."""
+
+
+def dated(lost: Losses, deed: Deed | None) -> Losses:
+    """Losses that say when: those that do not yet are of this deed."""
+    now_ms = deed.time_ms if deed else 0
+    return {name: loss if loss.since_ms else replace(loss, since_ms=now_ms) for name, loss in lost.items()}
+
+
+def losses_of(change: Rewrite, lost: Losses) -> Losses:
+    """What a month lacks after a change, if it lacked that before. When is left to `dated`."""
+    if change.profile is None:
+        fresh = Loss(gone=True)
+    else:
+        time = change.profile.rule("timestamp")
+        users = change.profile.rule("user_id").treatment is not Treatment.KEEP
+        fresh = Loss(users=users, grain_ms=time.grain_ms if time.treatment is Treatment.ROUND else 0)
+    return {**lost, **{name: lost.get(name, Loss()).joined(fresh) for name in change.rows.types}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import pytest
 from server.errors import Corrupt, Unavailable
 from server.observe import Observer
 from server.storage.contract import Reader
-from server.storage.memory.store import MemoryReader, MemoryStore
+from server.storage.memory.reader import MemoryReader
+from server.storage.memory.store import MemoryStore
 from server.subscribe import turns as module
 from server.subscribe.turns import Page, Turns
 
@@ -24,7 +25,8 @@ class Interruptible(MemoryReader):
     """A reader whose questions last until they are interrupted."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: 0, lambda _as_of: ())
+        store = MemoryStore()
+        super().__init__(lambda: 0, lambda _as_of: (), store._stocks, store.months, store.records, ())
         self.stopped = threading.Event()
 
     def interrupt(self) -> None:

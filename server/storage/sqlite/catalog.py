@@ -59,9 +59,13 @@ class Catalog:
     def _add_what_is_new(self) -> None:
         """Columns that came after the first release of this format; older programs do not mind them."""
         self._connection.execute(schema.RECORDS + schema.NUMBERS)
-        columns = {row[1] for row in sqlite.fetch(self._connection, "PRAGMA table_info(types)")}
-        if "dimensions" not in columns:
-            self._connection.execute("ALTER TABLE types ADD COLUMN dimensions TEXT NOT NULL DEFAULT '[]'")
+        for table, column, kind in (
+            ("types", "dimensions", "TEXT NOT NULL DEFAULT '[]'"),
+            ("months", "last_position", "INTEGER NOT NULL DEFAULT 0"),
+            ("sources", "dropped", "INTEGER NOT NULL DEFAULT 0"),
+        ):
+            if column not in {row[1] for row in sqlite.fetch(self._connection, f"PRAGMA table_info({table})")}:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the file; whatever was written stays."""
@@ -82,17 +86,27 @@ class Catalog:
             rows = sqlite.fetch(self._connection, "SELECT month, generation, state FROM months ORDER BY month")
         return [(Month.parse(month), generation, MonthState(state)) for month, generation, state in rows]
 
+    def dropped(self) -> dict[Month, int]:
+        """The months that were dropped, with a position that none of their events lay behind."""
+        with sqlite.translated(self._path):
+            sql = "SELECT month, last_position FROM months WHERE state = ?"
+            return {
+                Month.parse(month): last
+                for month, last in sqlite.fetch(self._connection, sql, (MonthState.DROPPED.value,))
+            }
+
     def set_generation(self, month: Month, generation: int, state: MonthState) -> None:
         """Makes a generation the current one of its month: the commit is the swap."""
         with sqlite.translated(self._path), self.owned():
             self.put_month(MonthInfo(month, generation, state))
 
-    def put_month(self, info: MonthInfo) -> None:
+    def put_month(self, info: MonthInfo, last_position: int = 0) -> None:
         """The same, in the transaction under way."""
         self._connection.execute(
-            "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE "
-            "SET generation = excluded.generation, state = excluded.state",
-            (str(info.month), info.generation, info.state.value),
+            "INSERT INTO months (month, generation, state, last_position) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT(month) DO UPDATE SET generation = excluded.generation, state = excluded.state, "
+            "last_position = excluded.last_position",
+            (str(info.month), info.generation, info.state.value, last_position),
         )
 
     # Numbers
@@ -148,7 +162,14 @@ class Catalog:
     def put_source(self, key: int, name: str) -> None:
         """Adds a source."""
         with sqlite.translated(self._path), self.owned():
-            self._connection.execute("INSERT INTO sources VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name))
+            self._connection.execute(
+                "INSERT INTO sources (key, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name)
+            )
+
+    def sources_of_dropped(self) -> set[str]:
+        """The sources of months that are not there any more to name them."""
+        with sqlite.translated(self._path):
+            return {name for (name,) in sqlite.fetch(self._connection, "SELECT name FROM sources WHERE dropped")}
 
     # The dictionary of users
 

@@ -28,6 +28,7 @@ from server.storage.sqlite.answers.freezing import freeze
 from server.storage.sqlite.answers.frozen import FrozenMonths
 from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
+from server.storage.sqlite.answers.stocks import open_stocks, sealed_stocks
 from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
@@ -131,7 +132,14 @@ class SqliteReader(Reader):
             return freeze(self._files, info, wanted, sources, zones, together=kept is None)
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
-        raise NotImplementedError
+        info = next((one for one in self._touched(lambda other: other == month)), None)
+        if info is None:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+        size = self._files.size(info)
+        if info.state is not MonthState.SEALED:
+            return open_stocks(self._files, lambda question: self.aggregate([question]), info, holds, size)
+        with self._files.question():
+            return sealed_stocks(self._files, info, holds, size)
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -129,19 +129,28 @@ class CatalogRecords(Records):
             found.setdefault(Month.parse(month), {})[name] = Loss(bool(gone), bool(users), grain_ms, since_ms)
         return dict(found)
 
-    def become(self, info: MonthInfo, lost: Losses | None, deed: Deed | None) -> None:
-        """A month is this from now on, and lacks that (None: what it lacked before): one commit with the deed."""
-        if deed is None:
-            with self._catalog.owned():
-                self._become(info, lost)
-        else:
-            with self._change(deed):
-                self._become(info, lost)
+    def become(
+        self,
+        info: MonthInfo,
+        lost: Losses | None = None,
+        deed: Deed | None = None,
+        *,
+        last_position: int = 0,
+        sources: Iterable[str] = (),
+    ) -> None:
+        """A month is this from now on, and lacks that (None: what it lacked before): one commit with the deed.
+
+        `last_position` and `sources`: of a month that is dropped.
+        """
+        with sqlite.translated(), self._catalog.owned() if deed is None else self._change(deed):
+            self._become(info, lost, last_position)
+            names = [(name,) for name in sources]
+            self._catalog.connection.executemany("UPDATE sources SET dropped = 1 WHERE name = ?", names)
         if lost is not None:
             self._losses = {**self._losses, info.month: dict(lost)}
 
-    def _become(self, info: MonthInfo, lost: Losses | None) -> None:
-        self._catalog.put_month(info)
+    def _become(self, info: MonthInfo, lost: Losses | None, last_position: int) -> None:
+        self._catalog.put_month(info, last_position)
         if lost is not None:
             month, connection = str(info.month), self._catalog.connection
             connection.execute("DELETE FROM losses WHERE month = ?", (month,))

@@ -81,6 +81,12 @@ class Files:
                 self._pin(path, connection)
         return connection
 
+    def size(self, info: MonthInfo) -> int:
+        """Bytes of the file of the month's events."""
+        path = self._layout.events(info.month, info.generation)
+        with sqlite.translated(path):
+            return path.stat().st_size
+
     def _pin(self, path: Path, connection: apsw.Connection) -> None:
         if path in self._pinned:
             connection.execute("COMMIT")

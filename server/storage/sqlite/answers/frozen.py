@@ -22,6 +22,7 @@ from server.storage.sqlite.answers.selection import Columns, Matcher
 from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.frozen_numbers import Counts
 from server.storage.sqlite.index.held import Held
+from server.storage.sqlite.index.rows import Keys
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import QUARTER_MS, zone_of
 
@@ -37,7 +38,7 @@ class FrozenPeople:
     counts: Ints
     refusal: TrackdError
 
-    def piece(self, group: int) -> Ints:
+    def piece(self, group: int) -> Keys:
         """Refuses, since nobody knows who they were."""
         del group
         raise self.refusal.again()
@@ -49,10 +50,10 @@ class NoPeople:
 
     counts: Ints
 
-    def piece(self, group: int) -> Ints:
+    def piece(self, group: int) -> Keys:
         """Nobody."""
         del group
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.uint32)
 
 
 class FrozenMonths:
@@ -107,12 +108,12 @@ class FrozenMonths:
         low, high = ((at - month.start_ms) // QUARTER_MS for at in (span.start_ms, span.end_ms))
         chosen = (counts.slot >= low) & (counts.slot < high)
         keys_of = self._names.keys_of(FieldKind.SOURCE)
-        sources = np.array([keys_of[source] for source in counts.sources] or [0], np.uint32)[counts.source]
+        source_keys = np.array([keys_of[source] for source in counts.sources], np.uint32)[counts.source]
         left = restricted(question.where, name)
         if not isinstance(left, bool):
             matcher = Matcher(left, self._names, ())
-            chosen &= matcher.mask(Columns(len(sources), {FieldKind.SOURCE: sources}))
-        slots, sources, events = counts.slot[chosen], sources[chosen].astype(np.int64), counts.events[chosen]
+            chosen &= matcher.mask(Columns(len(source_keys), {FieldKind.SOURCE: source_keys}))
+        slots, sources, events = counts.slot[chosen], source_keys[chosen].astype(np.int64), counts.events[chosen]
         kind = self._names.keys_of(FieldKind.TYPE)[name]
         keys: list[Ints] = []
         for entry in question.by:
