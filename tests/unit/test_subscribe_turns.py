@@ -26,7 +26,8 @@ class Interruptible(MemoryReader):
 
     def __init__(self) -> None:
         store = MemoryStore()
-        super().__init__(lambda: 0, lambda _as_of: (), store._stocks, store.months, store.records, ())
+        stocks = store._stocks  # noqa: SLF001  # what a store gives its readers
+        super().__init__(lambda: 0, lambda _as_of: (), stocks, store.months, store.records, ())
         self.stopped = threading.Event()
 
     def interrupt(self) -> None:

@@ -25,7 +25,7 @@ from server.storage.frozen_grain import Share
 from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
-from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, with_nobody
+from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, told
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
 from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns
 from server.storage.sqlite.answers.names import Names
@@ -94,7 +94,7 @@ class Aggregates:
             parts += self._frozen.parts(question, lost, read)
             mine = [month for month in one.months if month.info.month == lost.month]
             for narrowed in of_rows(question, lost) if mine else ():
-                parts += with_nobody(_OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))
+                parts += told(narrowed, _OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))
         return one.table(parts)
 
     def limit_rows(self, read: Read) -> None:

@@ -11,7 +11,7 @@ from retention.month import Month
 from server.errors import TrackdError
 from server.frozen import ANY_TYPE, Cell, KeptMonths
 from server.model import MonthInfo
-from server.question import Bucket, FieldKind, Question, Read
+from server.question import Bucket, FieldKind, MetricKind, Question, Read
 from server.rewriting import Losses
 from server.storage.frozen_grain import Share, not_united, of_types, restricted, shares, without_users
 from server.storage.sqlite import frozen_numbers
@@ -156,6 +156,8 @@ def of_rows(question: Question, share: Share) -> Iterator[Question]:
         yield without_users(of_types(question, share.people - share.counted, among=True))
 
 
-def with_nobody(parts: Sequence[Part]) -> list[Part]:
-    """Parts whose users another part has."""
-    return [part if part.people else replace(part, people=NoPeople(np.zeros(len(part), np.int64))) for part in parts]
+def told(question: Question, parts: Sequence[Part]) -> Sequence[Part]:
+    """What rows told; nobody where they were not asked about users, whatever they know."""
+    if any(metric.kind is MetricKind.USERS for metric in question.metrics):
+        return parts
+    return [replace(part, people=NoPeople(np.zeros(len(part), np.int64))) for part in parts]
