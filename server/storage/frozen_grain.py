@@ -246,8 +246,8 @@ class _Ruling:
             # Events and users of one type come from the same place.
             self.counted.clear()
             return
-        together = _TYPE not in self.question.by and not fields_of(self.question.where)
-        if together and ANY_TYPE in self._zones and self._find_cells(ANY_TYPE):
+        fields = fields_of(self.question.where).union(by for by in self.question.by if isinstance(by, Field))
+        if not fields and ANY_TYPE in self._zones and self._find_cells(ANY_TYPE):
             self.people = {ANY_TYPE}
             return
         self.counted.intersection_update(lacking)
