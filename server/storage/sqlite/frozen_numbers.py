@@ -19,6 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from retention.month import Month
+from server.errors import Corrupt
 from server.frozen import ANY_TYPE, Cell, Frozen, Kept, Quarters
 from server.question import BucketUnit
 from server.storage.sqlite import connection as sqlite
@@ -44,7 +45,8 @@ class Counts:
         return 3 * self.slot.nbytes + sum(60 + len(name) for name in self.sources)
 
 
-Rows: TypeAlias = "Callable[[str, Sequence[apsw.SQLiteValue]], list[Any]]"
+Bindings: TypeAlias = "Sequence[apsw.SQLiteValue]"
+Rows: TypeAlias = Callable[[str, Bindings], list[Any]]
 """A statement and its bindings -> its rows."""
 
 
@@ -112,7 +114,10 @@ def counts(rows: Rows, month: Month, name: str) -> Counts:
     """The events of a type whose numbers are frozen."""
     sql = "SELECT sources, quarters FROM frozen_types WHERE month = ? AND event_type = ?"
     ((sources, data),) = rows(sql, (str(month), name))
-    raw = zlib.decompress(data)
+    try:
+        raw = zlib.decompress(data)
+    except zlib.error as error:
+        raise Corrupt("FILE_DAMAGED", f"the numbers of {name} in {month} cannot be read: {error}") from error
     count = len(raw) // 8
     steps, places = np.frombuffer(raw, "<u2", count), np.frombuffer(raw, "<u2", count, 2 * count)
     events = np.frombuffer(raw, "<u4", count, 4 * count)
