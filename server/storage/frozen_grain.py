@@ -108,22 +108,27 @@ def frozen_grain(months: Iterable[Month], types: Sequence[str], kept: KeptMonths
     months = sorted(months)
     zones = list(dict.fromkeys(zone for month in months if month in kept for zone in _zones(kept[month])))
     named = ", ".join([*types[:NAMES_MAX], *([f"{len(types) - NAMES_MAX} more"] if len(types) > NAMES_MAX else [])])
-    message = f"retention has changed the rows of {spans(months)} ({named or 'all types'}): they cannot tell this"
+    message = (
+        f"neither the rows of {spans(months)} ({named}), which retention changed or dropped, nor their frozen numbers "
+        "can tell this"
+    )
     if zones:
         message += (
-            "; kept are counts by type, source and quarter-hour, and the distinct users of each type and of all types "
-            f"in one day, week or month ({', '.join(zones)}) inside of one UTC month"
+            "; frozen are events by type, source and quarter-hour of UTC, and distinct users of one type or of all in "
+            f"a day, week or month ({', '.join(zones)}) inside of one UTC month"
         )
     return Precondition(
         "FROZEN_GRAIN",
         message,
-        hint="ask for what is kept, or leave these months or types out by a time range or a filter on the type",
+        hint="ask for what is frozen, or leave these months out by a range of time, or these types by a filter",
     )
 
 
-def not_united(share: Share, kept: KeptMonths) -> TrackdError:
-    """The refusal of a group that has users of this month's cells and others."""
-    return frozen_grain([share.month], sorted(share.people - {ANY_TYPE}), kept)
+def not_united(found: Iterable[Share], kept: KeptMonths) -> TrackdError:
+    """The refusal of a group that has users of several frozen cells, or of one and of rows."""
+    numbered = [share for share in found if share.people]
+    types = {name for share in numbered for name in share.types} - {ANY_TYPE}
+    return frozen_grain([share.month for share in numbered], sorted(types), kept)
 
 
 def check_rows_tell(

@@ -90,8 +90,9 @@ class Aggregates:
         if not shares:
             return one.table(one.parts(one.months))
         parts = one.parts([month for month in one.months if month.info.month not in shares])
+        refusal = self._frozen.refusal(shares)
         for lost in shares.values():
-            parts += self._frozen.parts(question, lost, read)
+            parts += self._frozen.parts(question, lost, read, refusal)
             mine = [month for month in one.months if month.info.month == lost.month]
             for narrowed in of_rows(question, lost) if mine else ():
                 parts += told(narrowed, _OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))

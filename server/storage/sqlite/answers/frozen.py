@@ -80,12 +80,16 @@ class FrozenMonths:
             return {}
         return shares(question, (info.month for info in months), losses, self.kept())
 
-    def parts(self, question: Question, share: Share, read: Read) -> list[Part]:
+    def refusal(self, found: Mapping[Month, Share]) -> TrackdError:
+        """What to raise where users of frozen cells would have to be put together with others."""
+        return not_united(found.values(), self.kept())
+
+    def parts(self, question: Question, share: Share, read: Read, refusal: TrackdError) -> list[Part]:
         """What the frozen numbers of a month have of the answer."""
         if share.types:
             read.frozen_months.add(share.month)
         parts = [self._events(question, share.month, name, read) for name in sorted(share.counted)]
-        parts += [self._people(question, share, name, read) for name in sorted(share.people)]
+        parts += [self._people(question, share, name, read, refusal) for name in sorted(share.people)]
         return parts
 
     # Numbers never change once they are kept, so what is held of them stays right.
@@ -126,7 +130,7 @@ class FrozenMonths:
         read.frozen += len(events)
         return _part(question, keys, events, NoPeople(np.zeros(len(events), np.int64)))
 
-    def _people(self, question: Question, share: Share, name: str, read: Read) -> Part:
+    def _people(self, question: Question, share: Share, name: str, read: Read, refusal: TrackdError) -> Part:
         found = (
             [cell for cell in share.cells.among(self._cells(share.month, name)) if cell.users] if share.cells else []
         )
@@ -136,7 +140,7 @@ class FrozenMonths:
             np.array([cell.bucket_ms if isinstance(entry, Bucket) else kind for cell in found], np.int64)
             for entry in question.by
         ]
-        people = FrozenPeople(np.array([cell.users for cell in found], np.int64), not_united(share, self.kept()))
+        people = FrozenPeople(np.array([cell.users for cell in found], np.int64), refusal)
         return _part(question, keys, np.zeros(len(found), np.int64), people)
 
 
