@@ -68,6 +68,7 @@ class Share:
     people: frozenset[str] = frozenset()
     """Types whose users come from the cells; with ANY_TYPE alone those of all types do, whole ones too."""
     cells: Cells | None = None
+    """Set if there are `people`; otherwise if the groups of some types are cells. Their events are the same."""
 
     @property
     def types(self) -> frozenset[str]:
@@ -109,8 +110,8 @@ def frozen_grain(months: Iterable[Month], types: Sequence[str], kept: KeptMonths
     zones = list(dict.fromkeys(zone for month in months if month in kept for zone in _zones(kept[month])))
     named = ", ".join([*types[:NAMES_MAX], *([f"{len(types) - NAMES_MAX} more"] if len(types) > NAMES_MAX else [])])
     message = (
-        f"neither the rows of {spans(months)} ({named}), which retention changed or dropped, nor their frozen numbers "
-        "can tell this"
+        f"neither the rows of {spans(months)} ({named or 'all types'}), which retention changed or dropped, nor their "
+        "frozen numbers can tell this"
     )
     if zones:
         message += (
@@ -200,6 +201,9 @@ class _Ruling:
             self._find_people()
 
     def share(self) -> Share:
+        for name in self.counted if self.cells is None else ():
+            if self._kinds(name) <= {FieldKind.TYPE} and self._find_cells(name):
+                break
         return Share(self.month, frozenset(self.counted), frozenset(self.people), self.cells)
 
     # Events

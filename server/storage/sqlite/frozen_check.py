@@ -32,6 +32,7 @@ class FrozenCheck:
 
         gone = set(sqlite.fetch(connection, "SELECT month, type FROM losses WHERE gone"))
         for month, kept in frozen_numbers.kept_months(connection).items():
+            cells = frozen_numbers.cells(rows, month)
             for name in sorted(kept.zones):
                 where = f"frozen numbers of {name or 'all types'} in {month}"
                 try:
@@ -40,7 +41,7 @@ class FrozenCheck:
                     self.problems.append(f"{where}: {problem.message}")
                     continue
                 sums = Counter(dict.fromkeys(product(kept.zones[name], GRAINS), 0))
-                for cell in frozen_numbers.cells(rows, month, name):
+                for cell in cells.get(name, ()):
                     sums[cell.zone, cell.grain] += cell.events
                 totals = {*sums.values(), *([] if name == ANY_TYPE else [counted])}
                 if len(totals) > 1:

@@ -125,28 +125,27 @@ def counts(rows: Rows, month: Month, name: str) -> Counts:
     return Counts(slots, places.astype(np.int64), events.astype(np.int64), orjson.loads(sources))
 
 
-def cells(rows: Rows, month: Month, name: str) -> Sequence[Cell]:
-    """The cells of a type, or of all together."""
-    return [*_days(rows, month, name), *_other_cells(rows, month, name)]
+def cells(rows: Rows, month: Month) -> dict[str, list[Cell]]:
+    """The cells of all types whose numbers are frozen, and those of all together."""
+    found: dict[str, list[Cell]] = {}
+    for name, cell in (*_days(rows, month), *_other_cells(rows, month)):
+        found.setdefault(name, []).append(cell)
+    return found
 
 
-def _days(rows: Rows, month: Month, name: str) -> Iterator[Cell]:
-    # By dates and not by type: they lead in the key.
+def _days(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
     sql = (
-        "SELECT metric_date, event_count, unique_users FROM daily_metrics "
-        "WHERE metric_date BETWEEN ? AND ? AND event_type = ?"
+        "SELECT event_type, metric_date, event_count, unique_users FROM daily_metrics WHERE metric_date BETWEEN ? AND ?"
     )
-    for date, events, users in rows(sql, (_date(month.start_ms), _date(month.end_ms - 1), name)):
-        moment = dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC)
-        yield Cell(*_DAYS_OF_UTC, round(moment.timestamp()) * 1000, events, users)
+    begins = {_date(at): at for at in range(month.start_ms, month.end_ms, DAY_MS)}
+    for name, date, events, users in rows(sql, (min(begins), max(begins))):
+        yield name, Cell(*_DAYS_OF_UTC, begins[date], events, users)
 
 
-def _other_cells(rows: Rows, month: Month, name: str) -> Iterator[Cell]:
-    sql = (
-        "SELECT zone, grain, bucket_ms, event_count, unique_users FROM frozen_cells WHERE month = ? AND event_type = ?"
-    )
-    for zone, grain, bucket_ms, events, users in rows(sql, (str(month), name)):
-        yield Cell(zone, BucketUnit(grain), bucket_ms, events, users)
+def _other_cells(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
+    sql = "SELECT event_type, zone, grain, bucket_ms, event_count, unique_users FROM frozen_cells WHERE month = ?"
+    for name, zone, grain, bucket_ms, events, users in rows(sql, (str(month),)):
+        yield name, Cell(zone, BucketUnit(grain), bucket_ms, events, users)
 
 
 def _date(instant_ms: int) -> str:

@@ -11,9 +11,9 @@ from retention.month import Month
 from server.errors import TrackdError
 from server.frozen import ANY_TYPE, Cell, KeptMonths
 from server.model import MonthInfo
-from server.question import Bucket, FieldKind, MetricKind, Question, Read
+from server.question import Bucket, Field, FieldKind, MetricKind, Question, Read
 from server.rewriting import Losses
-from server.storage.frozen_grain import Share, not_united, of_types, restricted, shares, without_users
+from server.storage.frozen_grain import Cells, Share, not_united, of_types, restricted, shares, without_users
 from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.answers.cells import Span
 from server.storage.sqlite.answers.grouping import Ints, Numbers, Part
@@ -88,7 +88,7 @@ class FrozenMonths:
         """What the frozen numbers of a month have of the answer."""
         if share.types:
             read.frozen_months.add(share.month)
-        parts = [self._events(question, share.month, name, read) for name in sorted(share.counted)]
+        parts = [self._events(question, share, name, read) for name in sorted(share.counted)]
         parts += [self._people(question, share, name, read, refusal) for name in sorted(share.people)]
         return parts
 
@@ -100,13 +100,28 @@ class FrozenMonths:
 
         return self._held.get(("frozen counts", month, name), load, lambda counts: counts.bytes)
 
-    def _cells(self, month: Month, name: str) -> Sequence[Cell]:
-        def load() -> Sequence[Cell]:
-            return frozen_numbers.cells(self._catalog.rows, month, name)
+    def _cells(self, cells: Cells, month: Month, name: str) -> list[Cell]:
+        def load() -> Mapping[str, Sequence[Cell]]:
+            return frozen_numbers.cells(self._catalog.rows, month)
 
-        return self._held.get(("frozen cells", month, name), load, lambda cells: CELL_BYTES * len(cells))
+        def size(found: Mapping[str, Sequence[Cell]]) -> int:
+            return CELL_BYTES * sum(map(len, found.values()))
 
-    def _events(self, question: Question, month: Month, name: str, read: Read) -> Part:
+        # Types may be frozen one after the other: with each there is more.
+        key = ("frozen cells", month, len(self.kept()[month].zones))
+        return list(cells.among(self._held.get(key, load, size).get(name, ())))
+
+    def _events(self, question: Question, share: Share, name: str, read: Read) -> Part:
+        plain = restricted(question.where, name) is True and Field(FieldKind.SOURCE) not in question.by
+        if plain and share.cells and share.cells.zone in self.kept()[share.month].zones[name]:
+            # A few of them where quarter-hours would be thousands.
+            found = self._cells(share.cells, share.month, name)
+            read.frozen += len(found)
+            events = np.array([cell.events for cell in found], np.int64)
+            return _part(question, self._keys(question, found, name), events, NoPeople(np.zeros(len(found), np.int64)))
+        return self._events_of_quarters(question, share.month, name, read)
+
+    def _events_of_quarters(self, question: Question, month: Month, name: str, read: Read) -> Part:
         counts = self._counts(month, name)
         span = Span.of(question, month.start_ms, month.end_ms)
         low, high = ((at - month.start_ms) // QUARTER_MS for at in (span.start_ms, span.end_ms))
@@ -131,17 +146,17 @@ class FrozenMonths:
         return _part(question, keys, events, NoPeople(np.zeros(len(events), np.int64)))
 
     def _people(self, question: Question, share: Share, name: str, read: Read, refusal: TrackdError) -> Part:
-        found = (
-            [cell for cell in share.cells.among(self._cells(share.month, name)) if cell.users] if share.cells else []
-        )
+        found = [cell for cell in self._cells(share.cells, share.month, name) if cell.users] if share.cells else []
         read.frozen += len(found)
+        people = FrozenPeople(np.array([cell.users for cell in found], np.int64), refusal)
+        return _part(question, self._keys(question, found, name), np.zeros(len(found), np.int64), people)
+
+    def _keys(self, question: Question, found: Sequence[Cell], name: str) -> list[Ints]:
         kind = self._names.keys_of(FieldKind.TYPE).get(name, 0)
-        keys = [
+        return [
             np.array([cell.bucket_ms if isinstance(entry, Bucket) else kind for cell in found], np.int64)
             for entry in question.by
         ]
-        people = FrozenPeople(np.array([cell.users for cell in found], np.int64), refusal)
-        return _part(question, keys, np.zeros(len(found), np.int64), people)
 
 
 def _part(question: Question, keys: Sequence[Ints], events: Ints, people: FrozenPeople | NoPeople) -> Part:
