@@ -18,7 +18,7 @@ source and received_ms; JSON texts are compared by value (server.content).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from retention.chain import Deed
 from retention.hold import Hold
@@ -42,7 +42,9 @@ from server.model import (
     Size,
 )
 from server.question import Answer, Question
-from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten
+from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, Selection
+from server.storage.digest import ContentDigest
+from server.storage.exported import Exported
 from server.storage.records import Records
 
 
@@ -96,6 +98,22 @@ class Reader(ABC):
         Only the holds that are active count, and only on rows as they were sent. Bytes are a share of the month's
         files. A month that is not sealed is counted as of some moment during the call. Raises NotFound(MONTH_UNKNOWN).
         """
+
+    @abstractmethod
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        """The chosen rows of a SEALED month in the order of positions, some thousand at a time; none of them empty.
+
+        The file that is read stays until the iterator has ended or is closed; nothing else is asked of this reader
+        meanwhile. `generation`: the one that is meant. Raises, when the first rows are asked for,
+        Precondition(MONTH_STATE) if the month is not sealed, Precondition(MONTH_CHANGED) if it is in another
+        generation, NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        """The digest of the chosen rows of a SEALED month, computed from what is stored now. Raises as `export`."""
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -195,6 +213,14 @@ class Store(ABC):
         One commit, with the deed; the files go when the last question that reads them has ended. Events of the month
         that come later are rejected with reason MONTH_DROPPED, also with ids that were stored once. Raises
         Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def forget_names(self, on_writer: OnWriter) -> int:
+        """Erases what the store still knows of users whose last event has gone; how many users that were.
+
+        May be called beside the writer, while nothing else is rewritten. They may come again, as new ones. Does nothing
+        while a month is damaged: nobody knows whose events it has.
         """
 
     @property

@@ -26,6 +26,14 @@ class Mute(Reader):
         """Not expected."""
         raise AssertionError("freeze")
 
+    def export(self, *_: Any, **__: Any) -> Any:
+        """Not expected."""
+        raise AssertionError("export")
+
+    def content_digest(self, *_: Any, **__: Any) -> Any:
+        """Not expected."""
+        raise AssertionError("content_digest")
+
     def stocks(self, *_: Any, **__: Any) -> Any:
         """Not expected."""
         raise AssertionError("stocks")

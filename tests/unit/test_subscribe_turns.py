@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -14,6 +14,7 @@ from server.errors import Corrupt, Unavailable
 from server.observe import Observer
 from server.storage.contract import Reader
 from server.storage.memory.reader import MemoryReader
+from server.storage.memory.records import MemoryRecords
 from server.storage.memory.store import MemoryStore
 from server.subscribe import turns as module
 from server.subscribe.turns import Page, Turns
@@ -21,13 +22,17 @@ from server.subscribe.turns import Page, Turns
 LONG_S = 10.0
 
 
+def _nothing() -> NoReturn:
+    raise AssertionError("not expected")
+
+
 class Interruptible(MemoryReader):
     """A reader whose questions last until they are interrupted."""
 
     def __init__(self) -> None:
-        store = MemoryStore()
-        stocks = store._stocks  # noqa: SLF001  # what a store gives its readers
-        super().__init__(lambda: 0, lambda _as_of: (), stocks, store.months, store.records, ())
+        super().__init__(
+            lambda: 0, lambda _as_of: (), list, MemoryRecords(), ("UTC",), lambda _month, _holds: _nothing(), {}
+        )
         self.stopped = threading.Event()
 
     def interrupt(self) -> None:

@@ -6,18 +6,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
+from retention.facts import RAW
 from retention.hold import Hold
 from retention.month import Month
 from server.errors import Unavailable
 from server.frozen import Frozen
 from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
 from server.question import Answer, Question, Read
-from server.rewriting import MonthStocks
+from server.rewriting import Heard, MonthStocks, Selection
 from server.storage.contract import Reader
+from server.storage.digest import ContentDigest, digested
+from server.storage.exported import Exported, exported_of, to_export
 from server.storage.frozen_grain import check_rows_tell
 from server.storage.memory import aggregation
 from server.storage.memory.freezing import freeze, frozen_parts
 from server.storage.memory.records import MemoryRecords
+from server.storage.memory.rewriting import Forms
+
+_EXPORT_ROWS = 1_000
 
 
 class MemoryReader(Reader):
@@ -27,17 +33,19 @@ class MemoryReader(Reader):
         self,
         head: Callable[[], int],
         events_up_to: Callable[[int], Sequence[Event]],
-        stocks: Callable[[Month, Sequence[Hold]], MonthStocks],
         months: Callable[[], Sequence[MonthInfo]],
         records: MemoryRecords,
         zones: tuple[str, ...],
+        stocks: Callable[[Month, Sequence[Hold]], MonthStocks],
+        forms: Mapping[Month, Forms],
     ) -> None:
         self._head = head
         self._events_up_to = events_up_to
-        self._stocks = stocks
         self._months = months
         self._records = records
         self._zones = zones
+        self._stocks = stocks
+        self._forms = forms
         self._interrupted = False
 
     def list_events(
@@ -79,6 +87,28 @@ class MemoryReader(Reader):
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         return self._stocks(month, holds)
+
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        chosen = self._chosen(month, rows, generation)
+        for start in range(0, len(chosen), _EXPORT_ROWS):
+            some = chosen[start : start + _EXPORT_ROWS]
+            yield exported_of([event for event, _ in some], [form for _, form in some])
+
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        chosen = self._chosen(month, rows, generation)
+        if heard is not None:
+            heard(len(chosen))
+        return digested(event for event, _ in chosen)
+
+    def _chosen(self, month: Month, rows: Selection, generation: int | None) -> Sequence[tuple[Event, str]]:
+        """The rows of a selection, each with its form."""
+        to_export(month, next((info for info in self._months() if info.month == month), None), generation)
+        forms = self._forms.get(month, {})
+        where = EventFilter(start_ms=month.start_ms, end_ms=month.end_ms)
+        found = [(event, forms.get(event.position, (RAW, None))[0]) for event in self._matching(where, self._head())]
+        return [(event, form) for event, form in found if event.type in rows.types and form in rows.forms]
 
     def interrupt(self) -> None:
         self._interrupted = True

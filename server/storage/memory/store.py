@@ -112,10 +112,10 @@ class MemoryStore(Store):
             info = self._known(month)
             if (info.state, state) not in _REBUILDS:
                 raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="fence it first")
-            if state is MonthState.OPEN and self._records.losses.get(month):
-                raise Precondition("MONTH_REWRITTEN", f"{month} was rewritten", hint="late events are rejected")
             if state is MonthState.OPEN and month in self._records.frozen:
                 raise not_to_be_opened(month)
+            if state is MonthState.OPEN and self._records.losses.get(month):
+                raise Precondition("MONTH_REWRITTEN", f"{month} was rewritten", hint="late events are rejected")
             events = self._of_month(month)
             if heard is not None:
                 heard(len(events))
@@ -177,13 +177,16 @@ class MemoryStore(Store):
             self._infos[month] = replace(info, state=MonthState.DROPPED)
             return self._info(month)
 
+    def forget_names(self, on_writer: OnWriter) -> int:
+        return on_writer(lambda: 0)  # it knows no user beside their events
+
     def _put_rows(self, month: Month, events: Sequence[Event]) -> None:
         others = [event for event in self._log if Month.of(event.timestamp_ms) != month]
         self._log = sorted([*others, *events], key=_POSITION)
         self._months[month] = {event.id: event for event in events}
 
     def _of_month(self, month: Month) -> list[Event]:
-        return [event for event in self._log if Month.of(event.timestamp_ms) == month]
+        return sorted(self._months[month].values(), key=_POSITION)
 
     def _stocks(self, month: Month, holds: Sequence[Hold]) -> MonthStocks:
         with self._lock:
@@ -240,7 +243,7 @@ class MemoryStore(Store):
 
     def reader(self) -> MemoryReader:
         return MemoryReader(
-            lambda: self.head, self._events_up_to, self._stocks, self.months, self._records, self._zones
+            lambda: self.head, self._events_up_to, self.months, self._records, self._zones, self._stocks, self._forms
         )
 
     def check(self) -> Sequence[Finding]:

@@ -47,6 +47,7 @@ class Catalog:
         self._connection = sqlite.open_writer(path, cache_bytes=CACHE_BYTES, wal_bytes_max=wal_bytes_max, create=True)
         with sqlite.translated(path):
             self._connection.pragma("wal_autocheckpoint", WAL_PAGES_MAX)
+            self._connection.pragma("secure_delete", True)
             if fresh or not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
                 words: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
                 schema.create(self._connection, schema.CATALOG, words)
@@ -184,6 +185,16 @@ class Catalog:
                 found.update(self._connection.execute(f"SELECT name, key FROM users WHERE name IN ({marks})", part))
         return found
 
+    def user_names(self, keys: Iterable[int]) -> dict[int, str]:
+        """The names of those keys that the catalog knows."""
+        with sqlite.translated(self._path):
+            return _user_names(self._connection, keys)
+
+    def remove_users(self, keys: Sequence[int]) -> None:
+        """Erases users, so that their names cannot be found in the file either (sqlite.org/pragma, secure_delete)."""
+        with sqlite.translated(self._path), self.owned():
+            self._connection.executemany("DELETE FROM users WHERE key = ?", [(key,) for key in keys])
+
     @property
     def users_complete(self) -> int:
         """Every user key below this is in the catalog; those from here on may only be in months."""
@@ -222,15 +233,8 @@ class CatalogReader:
 
     def user_names(self, keys: Iterable[int]) -> dict[int, str]:
         """The names of those users that the catalog knows."""
-        wanted = list(keys)
-        found: dict[int, str] = {}
         with sqlite.translated(self._path):
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ",".join("?" * len(part))
-                sql = f"SELECT key, name FROM users WHERE key IN ({marks})"
-                found.update(sqlite.fetch(self._connection, sql, part))
-        return found
+            return _user_names(self._connection, keys)
 
     def rows(self, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> list[Any]:
         """The rows of a statement, for tables that have a module of their own."""
@@ -241,6 +245,16 @@ class CatalogReader:
         """Closes the file."""
         with sqlite.translated(self._path):
             self._connection.close()
+
+
+def _user_names(connection: apsw.Connection, keys: Iterable[int]) -> dict[int, str]:
+    wanted = list(keys)
+    found: dict[int, str] = {}
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        marks = ",".join("?" * len(part))
+        found.update(sqlite.fetch(connection, f"SELECT key, name FROM users WHERE key IN ({marks})", part))
+    return found
 
 
 class Owned:

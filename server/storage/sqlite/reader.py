@@ -17,8 +17,10 @@ from server.errors import Corrupt, NotFound, Precondition, TrackdError
 from server.frozen import Frozen
 from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, MonthState, Order
 from server.question import Answer, FieldKind, Question
-from server.rewriting import MonthStocks
+from server.rewriting import Heard, MonthStocks, Selection
 from server.storage.contract import Reader
+from server.storage.digest import ContentDigest
+from server.storage.exported import Exported, to_export
 from server.storage.frozen_grain import check_rows_tell
 from server.storage.records import check_freezing
 from server.storage.sqlite import questions, schema
@@ -30,6 +32,8 @@ from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.stocks import open_stocks, sealed_stocks
 from server.storage.sqlite.catalog import CatalogReader
+from server.storage.sqlite.content_digest import content_digest
+from server.storage.sqlite.export import chosen_by, export
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
 from server.storage.sqlite.records import CatalogRecords
@@ -140,6 +144,26 @@ class SqliteReader(Reader):
             return open_stocks(self._files, lambda question: self.aggregate([question]), info, holds, size)
         with self._files.question():
             return sealed_stocks(self._files, info, holds, size)
+
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        with self._files.question():
+            path = self._files.path(self._sealed(month, generation))
+            yield from export(path, month, rows, self._files.unless_stopped)
+
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        def told(done: int) -> None:
+            self._files.unless_stopped()
+            if heard is not None:
+                heard(done)
+
+        with self._files.question():
+            path = self._files.path(self._sealed(month, generation))
+            return content_digest(path, month, told, chosen_by(rows))
+
+    def _sealed(self, month: Month, generation: int | None) -> MonthInfo:
+        return to_export(month, next(iter(self._touched(lambda other: other == month)), None), generation)
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""

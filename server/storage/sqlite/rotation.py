@@ -69,8 +69,6 @@ class Rotation:
                 f"{month} has rows that were anonymized or dropped; it cannot be opened again",
                 hint="late events of such a month are rejected",
             )
-        if state is MonthState.OPEN and month in self._records.frozen:
-            raise not_to_be_opened(month)
         return rebuild(self._layout, store_id, self._derived, info, state, heard)
 
     def rewrite(

@@ -20,6 +20,7 @@ from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.catalog import Catalog, CatalogReader
 from server.storage.sqlite.check import check_directory
+from server.storage.sqlite.forgetting import forget_names
 from server.storage.sqlite.group import Answer, added, insert, note_atomic, rows_by_month
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout, sync_directory, take_possession
@@ -330,6 +331,9 @@ class SqliteStore(Store):
     def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
         dictionary = Dictionary(self._users, self._stored_source_key)
         return self._rotation.rewrite(self._catalog.store_id, month, change, dictionary, on_writer, heard)
+
+    def forget_names(self, on_writer: OnWriter) -> int:
+        return forget_names(self._layout, self._catalog, self._users, self.months(), on_writer)
 
     def drop(self, month: Month, lost: Losses, deed: Deed) -> MonthInfo:
         dropped = self._rotation.drop(month, lost, deed, self._last_positions.get(month, 0))

@@ -72,6 +72,10 @@ class Files:
 
     # Truth
 
+    def path(self, info: MonthInfo) -> Path:
+        """Where the month's events are, for whoever reads all of them with a connection of their own."""
+        return self._layout.events(info.month, info.generation)
+
     def truth(self, info: MonthInfo, *, pin: bool = False) -> apsw.Connection:
         """The month's events; pinned as they are now, so that later reads of this question see the same moment."""
         path = self._layout.events(info.month, info.generation)
