@@ -63,6 +63,8 @@ class Rotation:
     def rebuild(self, store_id: str, month: Month, state: MonthState, heard: Heard | None) -> Rebuilt:
         """See Store.rebuild."""
         info = self._known(month)
+        if info.state is MonthState.SEALED and state is MonthState.OPEN and month in self._records.frozen:
+            raise not_to_be_opened(month)
         if info.state is MonthState.SEALED and state is MonthState.OPEN and self._records.losses.get(month):
             raise Precondition(
                 "MONTH_REWRITTEN",
