@@ -89,11 +89,12 @@ def shares(
     """
     found: dict[Month, Share] = {}
     refused: dict[Month, list[str]] = {}
+    left: dict[str, Predicate | bool] = {}
     nothing = question.start_ms is not None and question.end_ms is not None and question.start_ms >= question.end_ms
     for month in months:
         lost = losses.get(month)
         if lost and not nothing:
-            ruling = _Ruling(question, month, lost, kept.get(month))
+            ruling = _Ruling(question, month, lost, kept.get(month), left)
             if ruling.refused:
                 refused[month] = ruling.refused
             elif ruling.touched:
@@ -173,23 +174,29 @@ def spans(months: Sequence[Month]) -> str:
 
 @dataclass(slots=True)
 class _Ruling:
-    """One question and one month. `touched` has what is left of the filter for each type that lost something."""
+    """One question and one month. `touched` has what is left of the filter for each type that lost something.
+
+    `left` is the same for all months, filled as they are looked at.
+    """
 
     question: Question
     month: Month
     losses: Losses
     kept: Kept | None
+    left: dict[str, Predicate | bool]
     touched: dict[str, Predicate | bool] = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
     cells: Cells | None = None
     refused: list[str] = field(default_factory=list)
+    told: dict[int, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.losses:
-            left = restricted(self.question.where, name)
-            if left is not False:
-                self.touched[name] = left
+            if name not in self.left:
+                self.left[name] = restricted(self.question.where, name)
+            if self.left[name] is not False:
+                self.touched[name] = self.left[name]
         if not self.touched:
             return
         for name in self.touched:
@@ -233,10 +240,12 @@ class _Ruling:
 
     def _told_at(self, grain_ms: int) -> bool:
         """Whether times that are rounded down to a grain lie in the same groups as before."""
-        if any(bound % grain_ms for bound in self._bounds()):
-            return False
-        unit = self._unit()
-        return unit is None or one_bucket_a_grain(self.month, self.question.time_zone, unit, grain_ms)
+        if grain_ms not in self.told:
+            unit, zone = self._unit(), self.question.time_zone
+            self.told[grain_ms] = not any(bound % grain_ms for bound in self._bounds()) and (
+                unit is None or one_bucket_a_grain(self.month, zone, unit, grain_ms)
+            )
+        return self.told[grain_ms]
 
     def _bounds(self) -> Iterator[int]:
         """The ends of the time range that lie inside of the month."""

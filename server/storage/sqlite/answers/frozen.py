@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from server.frozen import ANY_TYPE, Cell, KeptMonths
 from server.model import MonthInfo
 from server.question import Bucket, Field, FieldKind, MetricKind, Question, Read
 from server.rewriting import Losses
-from server.storage.frozen_grain import Cells, Share, not_united, of_types, restricted, shares, without_users
+from server.storage.frozen_grain import Share, not_united, of_types, restricted, shares, without_users
 from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.answers.cells import Span
 from server.storage.sqlite.answers.grouping import Ints, Numbers, Part
@@ -88,9 +88,26 @@ class FrozenMonths:
         """What the frozen numbers of a month have of the answer."""
         if share.types:
             read.frozen_months.add(share.month)
-        parts = [self._events(question, share, name, read) for name in sorted(share.counted)]
-        parts += [self._people(question, share, name, read, refusal) for name in sorted(share.people)]
+        summed = self._summed(question, share)
+        parts = [self._of_quarters(question, share.month, name, read) for name in sorted(share.counted - summed)]
+        if summed:
+            cells = self._cells(share, summed, read)
+            events = np.array([cell.events for _name, cell in cells], np.int64)
+            parts.append(_part(question, self._keys(question, cells), events, NoPeople(np.zeros(len(cells), np.int64))))
+        if share.people:
+            cells = [(name, cell) for name, cell in self._cells(share, share.people, read) if cell.users]
+            people = FrozenPeople(np.array([cell.users for _name, cell in cells], np.int64), refusal)
+            parts.append(_part(question, self._keys(question, cells), np.zeros(len(cells), np.int64), people))
         return parts
+
+    def _summed(self, question: Question, share: Share) -> frozenset[str]:
+        """Types whose events are told by a few cells where quarter-hours would be thousands."""
+        if share.cells is None or Field(FieldKind.SOURCE) in question.by:
+            return frozenset()
+        zones, zone = self.kept()[share.month].zones, share.cells.zone
+        return frozenset(
+            name for name in share.counted if zone in zones[name] and restricted(question.where, name) is True
+        )
 
     # Numbers never change once they are kept, so what is held of them stays right.
 
@@ -100,7 +117,10 @@ class FrozenMonths:
 
         return self._held.get(("frozen counts", month, name), load, lambda counts: counts.bytes)
 
-    def _cells(self, cells: Cells, month: Month, name: str) -> list[Cell]:
+    def _cells(self, share: Share, names: Iterable[str], read: Read) -> list[tuple[str, Cell]]:
+        """The cells of these types that are groups of the question."""
+        month = share.month
+
         def load() -> Mapping[str, Sequence[Cell]]:
             return frozen_numbers.cells(self._catalog.rows, month)
 
@@ -108,20 +128,21 @@ class FrozenMonths:
             return CELL_BYTES * sum(map(len, found.values()))
 
         # Types may be frozen one after the other: with each there is more.
-        key = ("frozen cells", month, len(self.kept()[month].zones))
-        return list(cells.among(self._held.get(key, load, size).get(name, ())))
+        held = self._held.get(("frozen cells", month, len(self.kept()[month].zones)), load, size)
+        if share.cells is None:
+            return []
+        cells = [(name, cell) for name in sorted(names) for cell in share.cells.among(held.get(name, ()))]
+        read.frozen += len(cells)
+        return cells
 
-    def _events(self, question: Question, share: Share, name: str, read: Read) -> Part:
-        plain = restricted(question.where, name) is True and Field(FieldKind.SOURCE) not in question.by
-        if plain and share.cells and share.cells.zone in self.kept()[share.month].zones[name]:
-            # A few of them where quarter-hours would be thousands.
-            found = self._cells(share.cells, share.month, name)
-            read.frozen += len(found)
-            events = np.array([cell.events for cell in found], np.int64)
-            return _part(question, self._keys(question, found, name), events, NoPeople(np.zeros(len(found), np.int64)))
-        return self._events_of_quarters(question, share.month, name, read)
+    def _keys(self, question: Question, cells: Sequence[tuple[str, Cell]]) -> list[Ints]:
+        kinds = self._names.keys_of(FieldKind.TYPE)
+        return [
+            np.array([cell.bucket_ms if isinstance(entry, Bucket) else kinds[name] for name, cell in cells], np.int64)
+            for entry in question.by
+        ]
 
-    def _events_of_quarters(self, question: Question, month: Month, name: str, read: Read) -> Part:
+    def _of_quarters(self, question: Question, month: Month, name: str, read: Read) -> Part:
         counts = self._counts(month, name)
         span = Span.of(question, month.start_ms, month.end_ms)
         low, high = ((at - month.start_ms) // QUARTER_MS for at in (span.start_ms, span.end_ms))
@@ -144,19 +165,6 @@ class FrozenMonths:
                 keys.append(sources if entry.kind is FieldKind.SOURCE else np.full(len(slots), kind, np.int64))
         read.frozen += len(events)
         return _part(question, keys, events, NoPeople(np.zeros(len(events), np.int64)))
-
-    def _people(self, question: Question, share: Share, name: str, read: Read, refusal: TrackdError) -> Part:
-        found = [cell for cell in self._cells(share.cells, share.month, name) if cell.users] if share.cells else []
-        read.frozen += len(found)
-        people = FrozenPeople(np.array([cell.users for cell in found], np.int64), refusal)
-        return _part(question, self._keys(question, found, name), np.zeros(len(found), np.int64), people)
-
-    def _keys(self, question: Question, found: Sequence[Cell], name: str) -> list[Ints]:
-        kind = self._names.keys_of(FieldKind.TYPE).get(name, 0)
-        return [
-            np.array([cell.bucket_ms if isinstance(entry, Bucket) else kind for cell in found], np.int64)
-            for entry in question.by
-        ]
 
 
 def _part(question: Question, keys: Sequence[Ints], events: Ints, people: FrozenPeople | NoPeople) -> Part:
