@@ -25,7 +25,7 @@ from server.question import BucketUnit
 from server.storage.sqlite import connection as sqlite
 from server.time_buckets import DAY_MS, QUARTER_MS
 
-_DAYS_OF_UTC = ("UTC", BucketUnit.DAY)
+_UTC = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ def _put_type(connection: apsw.Connection, frozen: Frozen, name: str, quarters: 
 
 
 def _put_cells(connection: apsw.Connection, month: Month, name: str, cells: Sequence[Cell], now_ms: int) -> None:
-    days = [cell for cell in cells if (cell.zone, cell.grain) == _DAYS_OF_UTC]
-    others = [cell for cell in cells if (cell.zone, cell.grain) != _DAYS_OF_UTC]
+    days = [cell for cell in cells if cell.zone == _UTC and cell.grain is BucketUnit.DAY]
+    others = [cell for cell in cells if cell.zone != _UTC or cell.grain is not BucketUnit.DAY]
     connection.executemany(
         "INSERT INTO daily_metrics VALUES (?, ?, ?, ?, ?)",
         [(_date(cell.bucket_ms), name, cell.events, cell.users, now_ms) for cell in days],
@@ -139,7 +139,7 @@ def _days(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
     )
     begins = {_date(at): at for at in range(month.start_ms, month.end_ms, DAY_MS)}
     for name, date, events, users in rows(sql, (min(begins), max(begins))):
-        yield name, Cell(*_DAYS_OF_UTC, begins[date], events, users)
+        yield name, Cell(_UTC, BucketUnit.DAY, begins[date], events, users)
 
 
 def _other_cells(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
