@@ -228,6 +228,15 @@ def test_counts_stay_true_when_rows_go(store: Store, reader: Reader) -> None:
     assert [ask(reader, each) for each in asked] == before
 
 
+def test_types_go_one_after_the_other(store: Store, reader: Reader) -> None:
+    """What a reader has seen of a month's numbers before is not all that there is."""
+    asked = [question(DAY, TYPE, metrics=(EVENTS, USERS)), question(DAY, metrics=(EVENTS, USERS)), question(SOURCE)]
+    before = [ask(reader, each) for each in asked]
+    for name in TYPES:
+        let_go(store, [name])
+        assert [ask(reader, each) for each in asked] == before
+
+
 def test_held_rows_are_not_added_to_the_frozen_numbers(store: Store, reader: Reader) -> None:
     """They were counted with the others; a list shows them."""
     before = [ask(reader, question(TYPE)), ask(reader, question(metrics=(USERS,)))]
