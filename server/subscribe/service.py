@@ -80,7 +80,7 @@ class SubscribeService:
                 field="after_position",
             )
         # Beside a damaged month nobody knows how far the head was before: what is stored from now on lies behind it.
-        if after > head and not self._missing.months:
+        if after > head and not self._missing.damaged:
             raise PositionOutOfRange(
                 "POSITION_AHEAD",
                 f"position {after} is asked for and the head is {head}",
