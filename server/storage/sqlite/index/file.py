@@ -30,6 +30,7 @@ from server.storage.sqlite.index.tables import (
     CACHE_BYTES,
     CHUNK_ROWS,
     LAYOUT,
+    LOOKUP_ROWS,
     PAGE_BYTES,
     SCHEMA,
     WAL_PAGES,
@@ -176,18 +177,28 @@ class IndexFile(IndexReader):
         columns: list[NDArray[Any]] = [times, rows.position, rows.type, rows.user, rows.source]
         if projection is Projection.BY_LABEL:
             columns.append(part.lead)
-        chunks, blobs = [], []
-        for number, low in enumerate(range(0, len(part), CHUNK_ROWS)):
-            cut = slice(low, min(low + CHUNK_ROWS, len(part)))
-            lead, time = part.lead[cut], times[cut]
-            extent = (int(lead[0]), int(lead[-1]), int(time.min()), int(time.max()), len(lead))
-            chunks.append((run, int(projection), number, *extent))
-            blobs += [
-                (column_id(run, projection, number) + slot, column[cut].tobytes())
-                for slot, column in enumerate(columns)
-            ]
-        self.connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", chunks)
-        self.connection.executemany("INSERT INTO columns VALUES (?, ?)", blobs)
+        size = LOOKUP_ROWS if projection is Projection.BY_USER else CHUNK_ROWS
+        starts = np.arange(0, len(part), size)
+        ends = np.minimum(starts + size, len(part))
+        cuts = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        chunks: dict[str, list[int]] = {
+            "run": [run] * len(cuts),
+            "projection": [int(projection)] * len(cuts),
+            "number": list(range(len(cuts))),
+            "low": part.lead[starts].tolist(),
+            "high": part.lead[ends - 1].tolist(),
+            "early": np.minimum.reduceat(times, starts).tolist(),
+            "late": np.maximum.reduceat(times, starts).tolist(),
+            "rows": (ends - starts).tolist(),
+        }
+        places = [
+            (column_id(run, projection, number) + slot, column[low:high].tobytes())
+            for number, (low, high) in enumerate(cuts)
+            for slot, column in enumerate(columns)
+        ]
+        ids, blobs = zip(*places, strict=True)
+        sqlite.insert(self.connection, "chunks", chunks)
+        sqlite.insert(self.connection, "columns", {"id": ids, "data": blobs})
 
     def _put_days(self, run: int, zone: str, days: Days) -> None:
         sizes = np.fromiter(map(len, days.people), np.int64, count=len(days))
