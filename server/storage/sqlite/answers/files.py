@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from server.errors import Corrupt, TrackdError, Unavailable
 from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
+from server.storage.sqlite.answers.together import Together
 from server.storage.sqlite.index.indexes import Indexes
 from server.storage.sqlite.index.reading import IndexReader, Version
 from server.storage.sqlite.layout import Layout
@@ -36,6 +37,7 @@ class Files:
         self._cache_bytes = cache_bytes
         self._open: OrderedDict[Path, apsw.Connection] = OrderedDict()
         self._pinned: set[Path] = set()
+        self._together: Together | None = None
         self._guard = threading.Lock()
         self._running = False
         self._stopped = False
@@ -62,6 +64,8 @@ class Files:
                 self._stopped = True
                 for connection in self._open.values():
                     connection.interrupt()
+                if self._together is not None:
+                    self._together.connection.interrupt()
 
     def unless_stopped(self) -> None:
         """Raises Unavailable(INTERRUPTED) if the question was stopped; long computations call it now and then."""
@@ -72,10 +76,14 @@ class Files:
 
     # Truth
 
+    def truth_file(self, info: MonthInfo) -> tuple[Path, bool]:
+        """Where the month's events are, and whether that file never changes again."""
+        return self._layout.events(info.month, info.generation), info.state is MonthState.SEALED
+
     def truth(self, info: MonthInfo, *, pin: bool = False) -> apsw.Connection:
         """The month's events; pinned as they are now, so that later reads of this question see the same moment."""
-        path = self._layout.events(info.month, info.generation)
-        connection = self._connection(path, immutable=info.state is MonthState.SEALED)
+        path, immutable = self.truth_file(info)
+        connection = self._connection(path, immutable=immutable)
         if pin:
             with sqlite.translated(path):
                 self._pin(path, connection)
@@ -155,6 +163,20 @@ class Files:
         if self._indexes.path(info) == path:
             self._indexes.distrust(info.month, problem)
 
+    # Several months at once
+
+    def together(self, files: Mapping[str, tuple[Path, bool]]) -> apsw.Connection:
+        """A connection that has these files, each under its name: what they all are asked takes one step.
+
+        `files`: paths, and whether they never change again. Only for reading rows and columns whose places are known:
+        each file is seen as it is at that moment, not as it was pinned.
+        """
+        with self._guard:
+            self.unless_stopped()
+            if self._together is None:
+                self._together = Together(files_max=self._open_max, cache_bytes=self._cache_bytes)
+        return self._together.having(files)
+
     # Connections
 
     def _connection(self, path: Path, *, immutable: bool = False) -> apsw.Connection:
@@ -193,6 +215,9 @@ class Files:
         with self._guard:
             connections = list(self._open.values())
             self._open.clear()
+            if self._together is not None:
+                connections.append(self._together.connection)
+                self._together = None
         for connection in connections:
             with sqlite.translated():
                 connection.close()

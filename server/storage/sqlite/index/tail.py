@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retention.month import Month
-from server.storage.sqlite.index.rows import Rows, joined
+from server.storage.sqlite.index.rows import Keys, Rows, joined
 
 BLOCK_ROWS = 65_536
 """Folded at once: the size of the smallest runs. 20 ms of work."""
@@ -116,6 +116,23 @@ class TailView:
         """The events of these months above the watermark of each."""
         wanted = {ordinal(month): watermark for month, watermark in watermarks.items()}
         return joined(part.rows.take(_above(part, wanted)) for part in self.spans if part.may_hold(wanted))
+
+    def rows_of(self, users: Keys, watermarks: Mapping[Month, int]) -> Rows:
+        """The events of a few users in these months above the watermark of each."""
+        wanted = {ordinal(month): watermark for month, watermark in watermarks.items()}
+        found = []
+        for part in self.spans:
+            if part.may_hold(wanted):
+                column = part.rows.user
+                places = np.flatnonzero(column == users[0] if len(users) == 1 else np.isin(column, users))
+                if len(places):
+                    months, positions = part.months[places].tolist(), part.rows.position[places].tolist()
+                    above = [
+                        month in wanted and position > wanted[month]
+                        for month, position in zip(months, positions, strict=True)
+                    ]
+                    found.append(part.rows.take(places[np.array(above, np.bool_)]))
+        return joined(found)
 
     def tags(self, positions: NDArray[np.int64]) -> Iterable[tuple[int, tuple[str, ...]]]:
         """(position, tags) of those of the positions that have any; positions rise."""
