@@ -52,7 +52,10 @@ class Unavailable(TrackdError):
 
 
 class Exhausted(TrackdError):
-    """A quota or limit of the operator is used up."""
+    """A quota or limit of the operator is used up. The same may succeed after `retry_after_ms`; without one it will not.
+
+    Clients drop data that is refused so without a delay.
+    """
 
 
 class Precondition(TrackdError):

@@ -94,7 +94,12 @@ class UserKeys:
         if new:
             first = self._counter.take(len(new))
             if first + len(new) > USER_KEY_MAX:
-                raise Exhausted("USER_KEYS_EXHAUSTED", "this store has seen four billion users and can name no more")
+                raise Exhausted(
+                    "USER_KEYS_EXHAUSTED",
+                    "this store has seen four billion users and can name no more",
+                    hint="start another store; senders keep what they have until then",
+                    retry_after_ms=10_000,
+                )
             fresh = dict(zip(new, range(first, first + len(new)), strict=True))
             self._cache.update(fresh)
             self._pending.update(fresh)

@@ -205,6 +205,9 @@ def _distinct(parts: Sequence[Part], codes: Ints, size: int) -> Ints:
     total = np.zeros(size, np.int64)
     some = np.flatnonzero(counts)
     several = np.bincount(codes[some], minlength=size) > 1
+    if not several.any():
+        total[codes[some]] = counts[some]
+        return total
     alone = some[~several[codes[some]]]
     total[codes[alone]] = counts[alone]
     shared = some[several[codes[some]]]

@@ -7,7 +7,7 @@ is missing. Nothing that is missing is ever taken for empty: `contents` tells wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -224,6 +224,10 @@ class IndexReader:
         ]
         return Days(kinds, days.astype(np.int32), events, users, pieces)
 
+    def made_of(self, info: RunInfo, make: Callable[[], Part], size: Callable[[Part], int], *key: Hashable) -> Part:
+        """Something that is made of a run alone and of `key`, held as parts of the run are."""
+        return self._get("made", info, make, size, *key)
+
     # Labels are only ever added to.
 
     def labels(self, kind: int | None, field: str = "") -> dict[int, str]:
@@ -245,7 +249,7 @@ class IndexReader:
         return self._get(sql, info, read, len, *key)
 
     def _get(
-        self, what: str, info: RunInfo, read: Callable[[], Part], size: Callable[[Part], int], *key: str | int
+        self, what: str, info: RunInfo, read: Callable[[], Part], size: Callable[[Part], int], *key: Hashable
     ) -> Part:
         name = (self.path, info.run, what, *key)
         return self._held.get(name, read, lambda part: size(part) + OVERHEAD_BYTES)
