@@ -52,9 +52,9 @@ class Unavailable(TrackdError):
 
 
 class Exhausted(TrackdError):
-    """A quota or limit of the operator is used up. The same may succeed after `retry_after_ms`; without one it will not.
+    """A limit of the operator is reached. The same may succeed after `retry_after_ms`; without one it fails again.
 
-    Clients drop data that is refused so without a delay.
+    Clients drop data that is refused without a delay.
     """
 
 

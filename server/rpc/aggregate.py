@@ -99,7 +99,8 @@ def response(request: query_pb2.AggregateRequest, answer: Aggregated, millisecon
     if len(encoded) > ANSWER_BYTES_MAX:
         raise Exhausted(
             "ANSWER_TOO_LARGE",
-            f"the {answer.rows:,} rows of this answer have {len(encoded):,} bytes; at most {ANSWER_BYTES_MAX:,} are sent",
+            f"the {answer.rows:,} rows of this answer have {len(encoded):,} bytes; "
+            f"at most {ANSWER_BYTES_MAX:,} are sent",
             hint="lower the limit, or ask for fewer columns",
             field="limit",
         )

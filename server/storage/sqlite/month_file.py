@@ -254,8 +254,10 @@ class MonthFile:
             batch, keys = part.batch, part.keys
             new = BitMap(keys.users) - self._users - self._fresh_users
             if new:
-                rows = part.row_numbers()
-                named = {keys.users[row]: batch.user_ids[row] for row in rows}
+                if part.rows is None:
+                    named = dict(zip(keys.users, batch.user_ids, strict=True))
+                else:
+                    named = {keys.users[row]: batch.user_ids[row] for row in part.rows}
                 users.update((key, named[key]) for key in new if key in named)
                 self._fresh_users |= BitMap(users)
             if new_types := set(keys.types) - self._types:

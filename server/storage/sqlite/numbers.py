@@ -83,7 +83,7 @@ class UserKeys:
         return self._cache.get(name)
 
     def _learn(self, names: set[str]) -> None:
-        missing = {name for name in names if name not in self._cache}
+        missing = names.difference(self._cache)
         if len(self._cache) + len(missing) > CACHED_USERS_MAX:
             self.flush()
             self._cache = {"": 0}

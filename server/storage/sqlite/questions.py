@@ -101,13 +101,17 @@ def _ordered(prefix: str, order: Order) -> str:
     return ", ".join(f"{prefix}{key} {direction}" for key in keys)
 
 
+def path_of(key: str) -> str:
+    """The path of a metadata key. SQLite reads what is between the quotes of a path as the text of a JSON string."""
+    return "$." + json.dumps(key, ensure_ascii=False)
+
+
 def metadata_value(key: str, metadata: str = "metadata") -> tuple[str, Bindings]:
     """An expression for the value of a metadata key (server.question.FieldKind says what that is); NULL if absent.
 
     Only to be evaluated where `metadata` is not ''.
     """
-    # SQLite reads what is between the quotes of a path as the text of a JSON string.
-    path = "$." + json.dumps(key, ensure_ascii=False)
+    path = path_of(key)
     text = (
         f"CASE json_type({metadata}, ?) WHEN 'text' THEN {metadata} ->> ? WHEN 'integer' THEN {metadata} -> ? "
         f"WHEN 'real' THEN {metadata} -> ? WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' END"
@@ -117,7 +121,7 @@ def metadata_value(key: str, metadata: str = "metadata") -> tuple[str, Bindings]
 
 def metadata_number(key: str) -> tuple[str, Bindings]:
     """An expression for the number at a metadata key, as a double; NULL if there is none."""
-    path = "$." + json.dumps(key, ensure_ascii=False)
+    path = path_of(key)
     number = (
         "CASE WHEN metadata <> '' AND json_type(metadata, ?) IN ('integer', 'real') "
         "THEN CAST(metadata ->> ? AS REAL) END"

@@ -7,18 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
 from server.storage.sqlite.index.building import NO_LABELS, Labels
 from server.storage.sqlite.index.file import IndexFile, Label
-from server.storage.sqlite.index.rows import Positions, Rows, groups
+from server.storage.sqlite.index.rows import Mask, Positions, Rows, groups
 from server.storage.sqlite.index.tables import TAG
-from server.storage.sqlite.index.truth import TOO_LONG, Truth, Values
+from server.storage.sqlite.index.truth import RAW_CHARACTERS_MAX, Truth
 
 Dimensions: TypeAlias = Mapping[int, tuple[str, ...]]
 """The metadata keys that are dimensions of a type, by the type's key."""
 
 VALUES_MAX = 10_000
 """Values of one dimension in one month. Beyond it questions go to the events: a key with more is no dimension."""
+
+VALUE_BYTES_MAX = 256
+"""A key that has longer values is no dimension in their run."""
 
 ROWS_AT_ONCE = 8_192
 """What is read at once is decoded in one go, for which the writer waits: 1 ms."""
@@ -54,11 +59,14 @@ def labels_of(
 
 
 def _tags(tagged: Sequence[tuple[int, tuple[str, ...]]]) -> dict[Label, Sequence[int] | Positions]:
-    owners: dict[str, list[int]] = {}
+    together: dict[tuple[str, ...], list[int]] = {}
     for position, tags in tagged:
-        for tag in set(tags):
-            owners.setdefault(tag, []).append(position)
-    return {(TAG, "", tag): positions for tag, positions in owners.items()}
+        together.setdefault(tags, []).append(position)
+    owners: dict[Label, list[int]] = {}
+    for tags, positions in together.items():
+        for tag in dict.fromkeys(tags):
+            owners.setdefault((TAG, "", tag), []).extend(positions)
+    return dict(owners)
 
 
 def _add_dimensions(
@@ -69,19 +77,21 @@ def _add_dimensions(
     truth: Truth,
 ) -> list[tuple[int, str]]:
     """Adds the values of dimensions; tells which (type, key) are covered."""
-    types = [kind for kind in np.unique(rows.type).tolist() if kind in dimensions]
+    present = np.unique(rows.type).tolist()
+    types = [kind for kind in present if kind in dimensions]
     keys = sorted({key for kind in types for key in dimensions[kind]})
     wanted = {(kind, key) for kind in types for key in dimensions[kind]}
     found: dict[Label, list[Positions]] = {}
     for start in range(0, len(rows) if keys else 0, ROWS_AT_ONCE):
-        values = truth.values(file.month, types, keys, rows.position[start : start + ROWS_AT_ONCE])
-        for key, texts in zip(keys, values.texts, strict=True):
-            if TOO_LONG in texts:
-                wanted -= {
-                    (kind, key) for kind, text in zip(values.type.tolist(), texts, strict=True) if text == TOO_LONG
-                }
-            for kind, value, positions in _by_value(values, texts):
-                if (kind, key) in wanted:
+        part = rows.take(slice(start, start + ROWS_AT_ONCE))
+        values = truth.values(file.month, None if len(types) == len(present) else types, keys, part.position)
+        mine = np.isin(values.position, part.position)
+        kinds = part.type[np.searchsorted(part.position, values.position[mine])].astype(np.int64)
+        for key, raw in zip(keys, values.raw, strict=True):
+            for kind, value, positions in _by_value(raw, mine, kinds, values.position):
+                if value is None:
+                    wanted.discard((kind, key))
+                elif (kind, key) in wanted:
                     found.setdefault((kind, key, value), []).append(positions)
     fresh = Counter(label[:2] for label in found if not file.has_label(label))
     covered = {entry for entry in wanted if file.values_of(*entry) + fresh[entry] <= VALUES_MAX}
@@ -89,14 +99,43 @@ def _add_dimensions(
     return sorted(covered)
 
 
-def _by_value(values: Values, texts: Sequence[str | int | None]) -> Iterator[tuple[int, str, Positions]]:
-    """The positions of each value of each type."""
-    names = [text for text in set(texts) if isinstance(text, str)]
-    codes: dict[str | int | None, int] = {name: code for code, name in enumerate(names)}
-    code = np.fromiter((codes.get(text, -1) for text in texts), np.int64, count=len(texts))
+def _by_value(
+    raw: Sequence[str | None], mine: Mask, kinds: NDArray[np.int64], position: Positions
+) -> Iterator[tuple[int, str | None, Positions]]:
+    """The positions of each value of each type; None stands for values that no label can have.
+
+    `kinds` are the types of those rows that are `mine`.
+    """
+    values: list[str | None] = []
+    codes: dict[str | None, int] = {}
+    for text in set(raw):
+        present, value = value_of(text)
+        codes[text] = len(values) if present else -1
+        if present:
+            values.append(value)
+    code = np.fromiter(map(codes.__getitem__, raw), np.int64, count=len(raw))[mine]
     has = code >= 0
-    key = values.type[has] * len(names) + code[has]
+    key = kinds[has] * max(len(values), 1) + code[has]
     order = np.argsort(key, kind="stable")
-    position, key = values.position[has][order], key[order]
+    position, key = position[mine][has][order], key[order]
     for low, high in zip(*(edge.tolist() for edge in groups(key)), strict=True):
-        yield int(key[low]) // len(names), names[int(key[low]) % len(names)], position[low:high]
+        kind, place = divmod(int(key[low]), len(values))
+        yield kind, values[place], position[low:high]
+
+
+def value_of(raw: str | None) -> tuple[bool, str | None]:
+    """Whether a value that is written so in JSON is one (server.question.FieldKind), and its text.
+
+    None if no label can have it: it is too long, or it is a text that SQLite may read in another way.
+    """
+    if raw is None or raw[0] in "{[n":
+        return False, None
+    if raw[0] != '"':
+        return True, raw if len(raw) <= VALUE_BYTES_MAX else None
+    if len(raw) >= RAW_CHARACTERS_MAX or "\\u0000" in raw:
+        return True, None
+    try:
+        value: str = orjson.loads(raw)
+    except orjson.JSONDecodeError:  # half of a surrogate pair
+        return True, None
+    return True, value if len(value.encode()) <= VALUE_BYTES_MAX else None
