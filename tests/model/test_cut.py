@@ -86,9 +86,12 @@ def watch(reader: Reader, history: History, store: SqliteStore, stop: threading.
                     reader, EventFilter(types=("pr_opened", "review_submitted")), Order.TIME_ASC, 300, as_of=known
                 )
             )
+            of_everybody = EventFilter(user_ids=tuple(USERS))
+            by_user = sum(len(page) for page in pages(reader, of_everybody, Order.TIME_DESC, 300, as_of=known))
             after = len(history.removals)
             if before == after:
                 assert listed in allowed(history, known, before, after)
+                assert by_user in allowed(history, known, before, after)
             asked += 1
     finally:
         reader.close()
