@@ -23,7 +23,7 @@ from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
-from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns
+from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns, rows_to_read
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.scanned import POSITIONS_MAX, Wanted, scanned_columns
 from server.storage.sqlite.answers.selection import KEYED, Columns, Matcher, fields_of
@@ -55,26 +55,15 @@ class Aggregates:
         for attempt in range(ATTEMPTS):
             try:
                 cut = take_cut(self._files, self._derived, months, pin=attempt >= UNPINNED)
-                read = Read(months=len(months))
-                return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
+                return self._answer(questions, cut)
             except IndexUnusable:
                 continue
-        cut = take_cut(self._files, self._derived, months)
-        read = Read(months=len(months))
-        return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
+        return self._answer(questions, take_cut(self._files, self._derived, months))
 
-    def _table(self, question: Question, cut: Cut, read: Read) -> Table:
-        return _OneQuestion(self, question, cut, read).table()
-
-    def limit_rows(self, read: Read) -> None:
-        """Raises Exhausted(QUESTION_TOO_LARGE) once a question has looked at too many rows."""
-        self._files.unless_stopped()
-        if read.indexed + read.rows > self._rows_max:
-            raise Exhausted(
-                "QUESTION_TOO_LARGE",
-                f"the question would look at more than {self._rows_max:,} rows",
-                hint="ask for a shorter time range or fewer types, or raise query.rows_max",
-            )
+    def _answer(self, questions: Sequence[Question], cut: Cut) -> Answer:
+        read, budget = Read(months=len(cut.months)), Budget(self._rows_max)
+        tables = tuple(_OneQuestion(self, question, cut, read, budget).table() for question in questions)
+        return Answer(tables, cut.head, read)
 
     def limit_groups(self, groups: int) -> None:
         """Raises Exhausted(QUESTION_TOO_LARGE) for too many groups."""
@@ -96,11 +85,30 @@ class Aggregates:
         return self._names
 
 
+class Budget:
+    """How many rows may still be looked at."""
+
+    def __init__(self, rows_max: int) -> None:
+        self._rows_max = rows_max
+        self._left = rows_max
+
+    def take(self, rows: int) -> None:
+        """So many rows are about to be looked at. Raises Exhausted(QUESTION_TOO_LARGE) if they are too many."""
+        self._left -= rows
+        if self._left < 0:
+            raise Exhausted(
+                "QUESTION_TOO_LARGE",
+                f"the question would look at more than {self._rows_max:,} rows",
+                hint="ask for a shorter time range or fewer types, or raise query.rows_max",
+            )
+
+
 class _OneQuestion:
     """One question on its way through the months of a cut."""
 
-    def __init__(self, engine: Aggregates, question: Question, cut: Cut, read: Read) -> None:
+    def __init__(self, engine: Aggregates, question: Question, cut: Cut, read: Read, budget: Budget) -> None:
         self._engine = engine
+        self._budget = budget
         self._question = question
         self._cut = cut
         self._read = read
@@ -148,7 +156,7 @@ class _OneQuestion:
         yield from self._indexed(month, span, self._needs)
         for rows, tags in gap_rows(self._engine.files, month):
             self._read.rows += len(rows)
-            self._engine.limit_rows(self._read)
+            self._budget.take(len(rows))
             yield self._part(self._within(columns_of(rows, tags)))
 
     def _scanned(self, month: MonthCut, span: Span, wanted: Wanted) -> Iterator[Part]:
@@ -160,11 +168,14 @@ class _OneQuestion:
             after = month.watermark
         else:
             among = self._narrow(month, span)
+        known = sum(run.rows for run in month.runs if run.last > after) if among is None else len(among)
+        self._budget.take(known)
         for columns in scanned_columns(
             self._engine.files, month, self._cut.head, self._matcher, span, wanted, among=among, after=after
         ):
             self._read.rows += columns.count
-            self._engine.limit_rows(self._read)
+            if not known:
+                self._budget.take(columns.count)
             yield self._part(columns)
 
     def _covered(self, month: MonthCut, keys: Sequence[str]) -> bool:
@@ -181,9 +192,9 @@ class _OneQuestion:
             if cells is not None:
                 return cells
             parts = []
+            self._budget.take(rows_to_read(month, self._matcher, span, needs))
             for columns, _positions in index_columns(self._engine.files, month, self._matcher, span, needs):
                 self._read.indexed += columns.count
-                self._engine.limit_rows(self._read)
                 parts.append(self._part(columns))
             return parts
 

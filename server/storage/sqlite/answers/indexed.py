@@ -97,6 +97,17 @@ def index_columns(
         )
 
 
+def rows_to_read(month: MonthCut, matcher: Matcher, span: Span, needs: Needs) -> int:
+    """How many indexed rows of a month `index_columns` will look at."""
+    if month.index is None:
+        return 0
+    projection, leads = _way(matcher, needs)
+    start_ms = month.info.month.start_ms
+    return sum(
+        chunk.rows for run in month.runs for chunk in _chunks(month.index, run, projection, leads, span, start_ms)
+    )
+
+
 def _way(matcher: Matcher, needs: Needs) -> tuple[Projection, Sequence[int] | None]:
     """Which order of the rows to read, and for which leads; None: all."""
     users, types = matcher.required(FieldKind.USER), matcher.required(FieldKind.TYPE)
