@@ -30,7 +30,7 @@ from server.storage.sqlite.answers.selection import KEYED, Columns, Matcher, fie
 from server.storage.sqlite.answers.table import Texts, table_of
 from server.storage.sqlite.answers.truth_rows import gap_rows
 from server.storage.sqlite.index.derived import Derived
-from server.storage.sqlite.index.rows import Keys, Positions
+from server.storage.sqlite.index.rows import Keys, Positions, distinct
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import DAY_MS, zone_of
 
@@ -228,7 +228,7 @@ class _OneQuestion:
             found.append(rows.position[np.isin(rows.user, users)])
         tail = self._cut.tail.rows({month.info.month: month.tail_from})
         found.append(tail.position[np.isin(tail.user, users)])
-        among = np.unique(np.concatenate(found))
+        among = distinct(np.concatenate(found))
         return None if len(among) > POSITIONS_MAX else among
 
     # Rows to groups

@@ -133,11 +133,15 @@ class IndexFile(IndexReader):
     def label_keys(self, wanted: Sequence[Label]) -> list[int]:
         """The labels of (type, field, value); new ones get new labels. The folder forgets a file after a failure."""
         known, values = self._known
-        for entry in wanted:
-            if entry not in known:
-                sql = "INSERT INTO labels (type, field, value) VALUES (?, ?, ?) RETURNING label"
-                known[entry] = self.connection.execute(sql, entry).get
-                values[entry[:2]] += 1
+        fresh = [entry for entry in dict.fromkeys(wanted) if entry not in known]
+        if fresh:
+            first = 1 + max(known.values(), default=0)
+            known.update(zip(fresh, range(first, first + len(fresh)), strict=True))
+            values.update(entry[:2] for entry in fresh)
+            columns: dict[str, Sequence[Any]] = dict(
+                zip(("type", "field", "value"), zip(*fresh, strict=True), strict=True)
+            )
+            sqlite.insert(self.connection, "labels", {"label": range(first, first + len(fresh)), **columns})
         return [known[entry] for entry in wanted]
 
     def has_label(self, entry: Label) -> bool:
@@ -163,9 +167,14 @@ class IndexFile(IndexReader):
         for projection in Projection:
             self._put_sorted(number, projection, run.sorted(projection))
         quarters = run.quarters()
-        for key, part in stretches(quarters.type):
-            cells = np.stack((quarters.slot[part], quarters.source[part], _u32(quarters.events[part])))
-            self.connection.execute("INSERT INTO quarters VALUES (?, ?, ?)", (number, key, cells.tobytes()))
+        parts = list(stretches(quarters.type))
+        cells = np.stack((quarters.slot, quarters.source, _u32(quarters.events)))
+        columns = {
+            "run": [number] * len(parts),
+            "type": [kind for kind, _part in parts],
+            "data": [cells[:, part].tobytes() for _kind, part in parts],
+        }
+        sqlite.insert(self.connection, "quarters", columns)
         for zone, days in run.days():
             self._put_days(number, zone, days)
 
@@ -203,10 +212,16 @@ class IndexFile(IndexReader):
     def _put_days(self, run: int, zone: str, days: Days) -> None:
         sizes = np.fromiter(map(len, days.people), np.int64, count=len(days))
         begins = np.zeros(len(days), np.int64)
-        for kind, part in stretches(days.type):
+        parts = list(stretches(days.type))
+        for _kind, part in parts:
             begins[part] = np.cumsum(sizes[part]) - sizes[part]
-            people = b"".join(days.people[part])
-            self.connection.execute("INSERT INTO people VALUES (?, ?, ?, ?)", (run, zone, kind, people))
+        columns: dict[str, Sequence[Any]] = {
+            "run": [run] * len(parts),
+            "zone": [zone] * len(parts),
+            "type": [kind for kind, _part in parts],
+            "data": [b"".join(days.people[part]) for _kind, part in parts],
+        }
+        sqlite.insert(self.connection, "people", columns)
         cells = np.stack(
             (days.type.astype(np.int64), days.day.astype(np.int64), days.events, days.users, begins, begins + sizes)
         )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retention.month import Month
-from server.storage.sqlite.index.rows import Keys, Rows, joined
+from server.storage.sqlite.index.rows import Keys, Rows, distinct, joined
 
 BLOCK_ROWS = 65_536
 """Folded at once: the size of the smallest runs. 20 ms of work."""
@@ -210,7 +210,7 @@ class Tail:
     def give_up(self, head: int, months: Iterable[Month]) -> None:
         """A group failed half way: lets go of all rows, and says that their months have gaps below `head`."""
         with self._changed:
-            held = {month_of(number) for part in self.view.spans for number in np.unique(part.months).tolist()}
+            held = {month_of(number) for part in self.view.spans for number in distinct(part.months).tolist()}
             self._current = Block(self._block_rows)
             held |= set(months)
             gaps = self.view.gaps | held
