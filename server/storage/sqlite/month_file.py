@@ -55,8 +55,9 @@ class Slice:
         batch, keys, rows = self.batch, self.keys, self.row_numbers()
         tags: Sequence[str] = Absent(len(batch))
         if batch.tags:
-            texts = {row: orjson.dumps(value).decode() for row, value in batch.tags.items()}
-            tags = [texts.get(row, "") for row in range(len(batch))]
+            texts = {value: orjson.dumps(value).decode() for value in set(batch.tags.values())}
+            texts[()] = ""
+            tags = [texts[batch.tags.get(row, ())] for row in range(len(batch))]
         whole: dict[str, Sequence[Any]] = {
             "position": range(self.base, self.base + len(batch)),
             "id": batch.ids,

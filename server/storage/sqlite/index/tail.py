@@ -259,7 +259,10 @@ class Tail:
             block.user[part] = users[some]
             block.source[part] = batch.source
             if batch.tags:
-                block.tags += [(batch.base + row, batch.tags[row]) for row in some.tolist() if row in batch.tags]
+                rows = (
+                    sorted(batch.tags) if len(some) == len(stamps) else filter(batch.tags.__contains__, some.tolist())
+                )
+                block.tags += [(batch.base + row, batch.tags[row]) for row in rows]
             block.used += len(some)
             done += len(some)
         if self._current.used == self._current.size:
