@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from server.storage.sqlite.index import rollup
+from server.storage.sqlite.index.building import cuts
+from server.storage.sqlite.index.reading import Chunk
 from server.storage.sqlite.index.rollup import count_days, count_quarters, decode_people
 from server.storage.sqlite.index.rows import Rows, Sorted, distinct, merge, sort
 from server.storage.sqlite.zone_offsets import offsets_of
@@ -83,3 +85,13 @@ def test_rollups_are_counts_of_the_rows(monkeypatch: pytest.MonkeyPatch, counted
     for place, count, users, people in zip(places, days.events.tolist(), days.users.tolist(), days.people, strict=True):
         assert count == len(expected_days[place])
         assert set(decode_people(people, users)) == set(expected_days[place]) - {0}
+
+
+def test_a_merge_is_cut_between_leads() -> None:
+    """Pieces of about so many rows; what belongs to one lead is never torn apart, however many rows it has."""
+    chunks = [
+        Chunk(low, high, 0, 0, 10, 0) for low, high in ((0, 3), (3, 3), (3, 3), (3, 5), (6, 9), (0, 4), (5, 5), (9, 9))
+    ]
+    assert list(cuts(chunks, 1_000)) == []
+    assert list(cuts(chunks, 30)) == [3, 6]
+    assert list(cuts(chunks, 1)) == [3, 5, 6, 9]

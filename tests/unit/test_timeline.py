@@ -17,7 +17,7 @@ from server.model import EventFilter, MonthState, Order
 from server.storage.memory.store import MemoryStore
 from server.storage.sqlite.answers import timeline
 from server.storage.sqlite.answers.together import Together
-from server.storage.sqlite.index import tail
+from server.storage.sqlite.index import file, tail
 from server.storage.sqlite.store import SqliteStore
 from tests.support.events import append, make_event, pages, positions
 
@@ -36,13 +36,15 @@ FILTERS = (
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqliteStore, MemoryStore]]:
     """Twelve months of events, all of them folded; and the reference with the same. Tests add to both alike."""
     root = tmp_path_factory.mktemp("timeline")
-    store, reference = SqliteStore(root, Storage(disk_free_bytes_min=1), months_max=20), MemoryStore()
-    rng = random.Random(5)
-    for turn, month in enumerate(MONTHS):
-        fill(rng, turn, month, store, reference)
-    assert store.settle()
-    yield store, reference
-    store.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file, "LOOKUP_ROWS", 16)
+        store, reference = SqliteStore(root, Storage(disk_free_bytes_min=1), months_max=20), MemoryStore()
+        rng = random.Random(5)
+        for turn, month in enumerate(MONTHS):
+            fill(rng, turn, month, store, reference)
+        assert store.settle()
+        yield store, reference
+        store.close()
 
 
 def fill(rng: random.Random, turn: int, month: str, *stores: SqliteStore | MemoryStore) -> None:

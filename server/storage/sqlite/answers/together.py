@@ -14,8 +14,6 @@ import apsw
 
 from server.storage.sqlite import connection as sqlite
 
-CACHE_SHARE = 4
-"""Of a file that is read by itself, a fourth: rows are looked up here, so what is used again are the inner pages."""
 ATTACHED_MAX = 100
 """Below SQLITE_MAX_ATTACHED of the driver, which is 125."""
 
@@ -28,7 +26,7 @@ class Together:
 
     def __init__(self, *, files_max: int, cache_bytes: int) -> None:
         self._attached: OrderedDict[str, tuple[Path, bool]] = OrderedDict()
-        self._cache_bytes = cache_bytes // CACHE_SHARE
+        self._cache_bytes = cache_bytes
         self.connection = sqlite.open_nothing()
         limit = self.connection.limit(apsw.SQLITE_LIMIT_ATTACHED)
         self._files_max = min(files_max, limit, ATTACHED_MAX)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from retention.month import Month
 from server.storage.sqlite.index.file import IndexFile, Run
-from server.storage.sqlite.index.reading import RunInfo
+from server.storage.sqlite.index.reading import LEADS_END, Chunk, RunInfo
 from server.storage.sqlite.index.rollup import (
     Days,
     Quarters,
@@ -30,6 +31,9 @@ from server.storage.sqlite.index.rows import (
 )
 from server.storage.sqlite.index.tables import Projection
 from server.storage.sqlite.zone_offsets import offsets_of
+
+PIECE_ROWS = 262_144
+"""A merge has so many rows of one order in memory at a time, about 150 bytes each."""
 
 Zones = Mapping[str, ZoneInfo]
 """The zones whose days are kept, by name; UTC among them."""
@@ -97,6 +101,12 @@ class Merged(Run):
     def sorted(self, projection: Projection) -> Sorted:
         return merge([self._file.sorted(run, projection) for run in self._runs], self._file.month.start_ms)
 
+    def pieces(self, projection: Projection) -> Iterator[Sorted]:
+        chunks = [chunk for run in self._runs for chunk in self._file.chunks(run, projection)]
+        for low, end in pairwise([0, *cuts(chunks, PIECE_ROWS), LEADS_END]):
+            parts = [self._file.sorted(run, projection, low, end) for run in self._runs]
+            yield merge(parts, self._file.month.start_ms)
+
     def quarters(self) -> Quarters:
         return merge_quarters([self._file.all_quarters(run) for run in self._runs])
 
@@ -128,6 +138,16 @@ class Reduced(Run):
 
     def days(self) -> Iterator[tuple[str, Days]]:
         return _days(self._by_type, self._file.month, self._zones)
+
+
+def cuts(chunks: Iterable[Chunk], rows_max: int) -> Iterator[int]:
+    """Leads at which to cut so that about so many rows, or those of one lead, are between two cuts."""
+    rows, last = 0, 0
+    for chunk in sorted(chunks, key=lambda chunk: chunk.low):
+        if rows + chunk.rows > rows_max and chunk.low > last:
+            yield chunk.low
+            rows, last = 0, chunk.low
+        rows += chunk.rows
 
 
 def _days(by_type: Sorted, month: Month, zones: Zones) -> Iterator[tuple[str, Days]]:

@@ -60,6 +60,10 @@ class Run(ABC):
     def sorted(self, projection: Projection) -> Sorted:
         """Its rows in one of their orders."""
 
+    def pieces(self, projection: Projection) -> Iterator[Sorted]:
+        """The same one after the other, so that not all has to be in memory; no two have a lead in common."""
+        yield self.sorted(projection)
+
     @abstractmethod
     def quarters(self) -> Quarters:
         """Its events by quarter-hour."""
@@ -165,7 +169,9 @@ class IndexFile(IndexReader):
         sql = "INSERT INTO runs (rows, first, last, covered) VALUES (?, ?, ?, ?) RETURNING run"
         number = self.connection.execute(sql, info).get
         for projection in Projection:
-            self._put_sorted(number, projection, run.sorted(projection))
+            chunks = 0
+            for piece in run.pieces(projection):
+                chunks += self._put_sorted(number, projection, piece, chunks)
         quarters = run.quarters()
         parts = list(stretches(quarters.type))
         cells = np.stack((quarters.slot, quarters.source, _u32(quarters.events)))
@@ -178,9 +184,10 @@ class IndexFile(IndexReader):
         for zone, days in run.days():
             self._put_days(number, zone, days)
 
-    def _put_sorted(self, run: int, projection: Projection, part: Sorted) -> None:
+    def _put_sorted(self, run: int, projection: Projection, part: Sorted, first: int) -> int:
+        """Writes chunks, the first of which has this number; how many."""
         if not len(part):
-            return
+            return 0
         rows = part.rows
         times = _u32(rows.timestamp_ms - self.month.start_ms)
         columns: list[NDArray[Any]] = [times, rows.position, rows.type, rows.user, rows.source]
@@ -193,7 +200,7 @@ class IndexFile(IndexReader):
         chunks: dict[str, list[int]] = {
             "run": [run] * len(cuts),
             "projection": [int(projection)] * len(cuts),
-            "number": list(range(len(cuts))),
+            "number": list(range(first, first + len(cuts))),
             "low": part.lead[starts].tolist(),
             "high": part.lead[ends - 1].tolist(),
             "early": np.minimum.reduceat(times, starts).tolist(),
@@ -202,12 +209,13 @@ class IndexFile(IndexReader):
         }
         places = [
             (column_id(run, projection, number) + slot, column[low:high].tobytes())
-            for number, (low, high) in enumerate(cuts)
+            for number, (low, high) in enumerate(cuts, first)
             for slot, column in enumerate(columns)
         ]
         ids, blobs = zip(*places, strict=True)
         sqlite.insert(self.connection, "chunks", chunks)
         sqlite.insert(self.connection, "columns", {"id": ids, "data": blobs})
+        return len(cuts)
 
     def _put_days(self, run: int, zone: str, days: Days) -> None:
         sizes = np.fromiter(map(len, days.people), np.int64, count=len(days))

@@ -37,7 +37,7 @@ MERGE_RATIO = 2
 """A run joins a merge if it is at most so many times as large as those behind it together: each row is rewritten only
 as often as its run doubles."""
 MERGE_ROWS_MAX = 2_000_000
-"""Larger runs are left alone until their month is sealed: a merge holds rows in memory, about 100 bytes each."""
+"""Larger runs are left alone until their month is sealed: a merge is one transaction, and folding waits for it."""
 FULL_MERGE_S = 30.0
 """So often at most, and only while nothing comes in, all runs of a month become one, whatever their sizes: late events
 leave small runs behind that share nearly every cell of the rollups with the large one."""

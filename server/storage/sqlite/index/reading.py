@@ -31,6 +31,8 @@ Cells: TypeAlias = NDArray[np.int64]
 
 BLOBS_AT_ONCE = (256, 32, 8, 3, 2, 1)
 """So many of one statement. A fixed ladder, so that every statement is found in the driver's cache."""
+LEADS_END = 1 << 32
+"""Leads are 32-bit."""
 OVERHEAD_BYTES = 200
 """Of a part that is held, besides what is in it."""
 
@@ -166,9 +168,9 @@ class IndexReader:
             raise self._missing(f"{rows - len(column)} rows of a column")
         return column
 
-    def sorted(self, info: RunInfo, projection: Projection) -> Sorted:
-        """All rows of a run in one of its orders."""
-        chunks = self.chunks(info, projection)
+    def sorted(self, info: RunInfo, projection: Projection, low: int = 0, end: int = LEADS_END) -> Sorted:
+        """The rows of a run with leads in [low, end), or all, in one of its orders."""
+        chunks = [chunk for chunk in self.chunks(info, projection) if chunk.high >= low and chunk.low < end]
         if not chunks:
             return NOTHING_SORTED
         rows = Rows(
@@ -179,7 +181,12 @@ class IndexReader:
             self.column(chunks, Slot.SOURCE),
         )
         lead = {Projection.BY_USER: rows.user, Projection.BY_TYPE: rows.type}.get(projection)
-        return Sorted(self.column(chunks, Slot.LABEL) if lead is None else lead, rows)
+        if lead is None:
+            lead = self.column(chunks, Slot.LABEL)
+        if chunks[0].low >= low and chunks[-1].high < end:
+            return Sorted(lead, rows)
+        mine = slice(*np.searchsorted(lead.astype(np.int64), (low, end)).tolist())
+        return Sorted(lead[mine], rows.take(mine))
 
     # Rollups
 
