@@ -7,6 +7,7 @@ is missing. Nothing that is missing is ever taken for empty: `contents` tells wh
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,9 +94,10 @@ class Contents:
         cells = self.chunks[projection]
         places: Iterable[int] = range(cells.shape[1])
         if leads is not None:
-            firsts = np.searchsorted(cells[1], leads, side="left").tolist()
-            ends = np.searchsorted(cells[0], leads, side="right").tolist()
-            places = sorted({place for low, high in zip(firsts, ends, strict=True) for place in range(low, high)})
+            # numpy would give the interpreter lock up for this.
+            lows, highs = memoryview(cells[0]), memoryview(cells[1])
+            spans = (range(bisect_left(highs, lead), bisect_right(lows, lead)) for lead in leads)
+            places = sorted({place for span in spans for place in span})
         return [self._chunk(projection, place) for place in places]
 
     def _chunk(self, projection: Projection, place: int) -> Chunk:
@@ -132,7 +134,7 @@ class IndexReader:
     def _contents(self, info: RunInfo) -> Contents:
         chunks, types, zones = self._connect().execute(CONTENTS, {"run": info.run}).get
         cells = np.array(orjson.loads(chunks), np.int64).reshape(-1, 6).T
-        parts = {projection: cells[1:, cells[0] == projection] for projection in Projection}
+        parts = {projection: np.ascontiguousarray(cells[1:, cells[0] == projection]) for projection in Projection}
         if any(parts[projection][4].sum() != info.rows for projection in (Projection.BY_USER, Projection.BY_TYPE)):
             raise self._missing(f"rows of run {info.run}")
         return Contents(info.run, parts, frozenset(orjson.loads(types)), frozenset(orjson.loads(zones)))
