@@ -88,10 +88,7 @@ class Merged(Run):
 
     def __init__(self, file: IndexFile, runs: Sequence[RunInfo]) -> None:
         self.first, self.last = runs[0].first, runs[-1].last
-        covered = [json.loads(run.covered) for run in runs]
-        self.covered = json.dumps(
-            [entry for entry in covered[0] if all(entry in other for other in covered)], separators=(",", ":")
-        )
+        self.covered = _covered(file, runs)
         self._file = file
         self._runs = runs
 
@@ -114,6 +111,18 @@ class Merged(Run):
         zones = [self._file.zones(run) for run in self._runs]
         for zone in sorted(frozenset.intersection(*zones)):
             yield zone, merge_days([self._file.all_days(run, zone) for run in self._runs])
+
+
+def _covered(file: IndexFile, runs: Sequence[RunInfo]) -> str:
+    """The dimensions that are covered by all of the runs that have events of their type."""
+    covered = [{(kind, key) for kind, key in json.loads(run.covered)} for run in runs]
+    types = [file.contents(run).types for run in runs]
+    kept = [
+        entry
+        for entry in set().union(*covered)
+        if all(entry in mine or entry[0] not in present for mine, present in zip(covered, types, strict=True))
+    ]
+    return json.dumps(sorted(kept), separators=(",", ":"))
 
 
 class Reduced(Run):
