@@ -149,6 +149,10 @@ def test_a_reader_that_knew_the_files_sees_what_became_of_them(stores: tuple[Sql
         store.fence(Month.parse("2025-02"))
         store.adopt(store.rebuild(Month.parse("2025-02"), state))
         assert_same()
+    fill(rng, 30, "2025-02", store, reference)
+    assert_same()
+    assert store.settle()
+    assert_same()
     store._derived.indexes.distrust(Month.parse("2025-09"), ValueError("a test"))  # noqa: SLF001  # as a page that is damaged does
     assert_same()
     assert store.settle()
