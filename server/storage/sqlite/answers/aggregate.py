@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
+from retention.month import Month
 from server.errors import Exhausted
 from server.model import MonthInfo
 from server.question import (
@@ -19,9 +21,11 @@ from server.question import (
     Read,
     Table,
 )
+from server.storage.frozen_grain import Share
 from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
+from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, with_nobody
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
 from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns, rows_to_read
 from server.storage.sqlite.answers.names import Names
@@ -39,31 +43,56 @@ UNPINNED = 2
 ATTEMPTS = UNPINNED + 3
 """An index that turns out to be damaged is left out the next time; two at once are bad luck, three a pattern."""
 
+_Codes: TypeAlias = "dict[Field, dict[str | None, int]]"
+"""The texts of a dimension, numbered as they are met."""
+
 
 class Aggregates:
     """Answers aggregate questions for one reader."""
 
-    def __init__(self, files: Files, derived: Derived, names: Names, *, rows_max: int, groups_max: int) -> None:
+    def __init__(
+        self, files: Files, derived: Derived, names: Names, frozen: FrozenMonths, *, rows_max: int, groups_max: int
+    ) -> None:
+        self._frozen = frozen
         self._files = files
         self._derived = derived
         self._names = names
         self._rows_max = rows_max
         self._groups_max = groups_max
 
-    def answer(self, questions: Sequence[Question], months: Sequence[MonthInfo]) -> Answer:
-        """All tables at one cut; `months` are those that any question touches."""
+    def answer(
+        self, questions: Sequence[Question], months: Sequence[MonthInfo], dropped: Sequence[MonthInfo] = ()
+    ) -> Answer:
+        """All tables at one cut; `months` are those that any question touches, `dropped` those that have no rows."""
+        # What is lost is looked up after the months: so whatever they have not any more is known to be lost.
+        shares = [
+            self._frozen.shares(question, [info for info in (*months, *dropped) if _touches(question, info)])
+            for question in questions
+        ]
         for attempt in range(ATTEMPTS):
             try:
                 cut = take_cut(self._files, self._derived, months, pin=attempt >= UNPINNED)
-                return self._answer(questions, cut)
+                return self._answer(questions, shares, cut)
             except IndexUnusable:
                 continue
-        return self._answer(questions, take_cut(self._files, self._derived, months))
+        return self._answer(questions, shares, take_cut(self._files, self._derived, months))
 
-    def _answer(self, questions: Sequence[Question], cut: Cut) -> Answer:
-        read, budget = Read(months=len(cut.months)), Budget(self._rows_max)
-        tables = tuple(_OneQuestion(self, question, cut, read, budget).table() for question in questions)
-        return Answer(tables, cut.head, read)
+    def _answer(self, questions: Sequence[Question], shares: Sequence[Mapping[Month, Share]], cut: Cut) -> Answer:
+        looked = Looked(Read(months=len(cut.months)), self._rows_max)
+        tables = [self._table(question, lost, cut, looked) for question, lost in zip(questions, shares, strict=True)]
+        return Answer(tuple(tables), cut.head, looked.read)
+
+    def _table(self, question: Question, shares: Mapping[Month, Share], cut: Cut, looked: Looked) -> Table:
+        one = _OneQuestion(self, question, cut, looked)
+        if not shares:
+            return one.table(one.parts(one.months))
+        parts = one.parts([month for month in one.months if month.info.month not in shares])
+        for lost in shares.values():
+            parts += self._frozen.parts(question, lost, looked.read)
+            mine = [month for month in one.months if month.info.month == lost.month]
+            for narrowed in of_rows(question, lost) if mine else ():
+                parts += with_nobody(_OneQuestion(self, narrowed, cut, looked, one.texts).parts(mine))
+        return one.table(parts)
 
     def limit_groups(self, groups: int) -> None:
         """Raises Exhausted(QUESTION_TOO_LARGE) for too many groups."""
@@ -85,10 +114,11 @@ class Aggregates:
         return self._names
 
 
-class Budget:
-    """How many rows may still be looked at."""
+class Looked:
+    """What an answer was made of, and how many rows may still be looked at."""
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, read: Read, rows_max: int) -> None:
+        self.read = read
         self._rows_max = rows_max
         self._left = rows_max
 
@@ -106,42 +136,49 @@ class Budget:
 class _OneQuestion:
     """One question on its way through the months of a cut."""
 
-    def __init__(self, engine: Aggregates, question: Question, cut: Cut, read: Read, budget: Budget) -> None:
+    def __init__(
+        self, engine: Aggregates, question: Question, cut: Cut, looked: Looked, texts: _Codes | None = None
+    ) -> None:
+        """`texts`: the codes of another one with the same dimensions, so that parts of both fit together."""
         self._engine = engine
-        self._budget = budget
+        self._looked = looked
+        self._read = looked.read
         self._question = question
         self._cut = cut
-        self._read = read
-        self._months = [month for month in cut.months if _touches(question, month.info)]
-        self._infos = [month.info for month in self._months]
+        self.months = [month for month in cut.months if _touches(question, month.info)]
+        self._infos = [month.info for month in self.months]
         self._matcher = Matcher(question.where, engine.names, self._infos)
         self._zone = zone_of(question.time_zone)
         self._people = any(metric.kind is MetricKind.USERS for metric in question.metrics)
         by_fields = {entry for entry in question.by if isinstance(entry, Field)}
         fields = fields_of(question.where) | by_fields
-        self._texts: dict[Field, dict[str | None, int]] = {entry: {} for entry in by_fields if entry.kind not in KEYED}
+        self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if texts is None else texts
         numbers = tuple(dict.fromkeys(metric.key for metric in question.metrics if metric.kind.of_numbers))
-        texts = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
+        to_read = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
         self._needs = Needs(
             frozenset(entry.kind for entry in fields) | ({FieldKind.USER} if self._people else set()),
             any(isinstance(entry, Bucket) for entry in question.by),
             position=False,
         )
-        self._wanted = Wanted(texts, TAGS in fields, numbers) if texts or numbers else None
-        metadata = tuple(entry for entry in texts if entry.kind is FieldKind.METADATA)
-        self._labelled = replace(self._needs, dimensions=metadata) if metadata == texts and not numbers else None
+        self._wanted = Wanted(to_read, TAGS in fields, numbers) if to_read or numbers else None
+        metadata = tuple(entry for entry in to_read if entry.kind is FieldKind.METADATA)
+        self._labelled = replace(self._needs, dimensions=metadata) if metadata == to_read and not numbers else None
         """What to read of months whose index knows all metadata keys of the question."""
 
-    def table(self) -> Table:
-        """The answer."""
+    def parts(self, months: Sequence[MonthCut]) -> list[Part]:
+        """What the rows of these months have of the answer."""
         parts: list[Part] = []
-        for month in self._months:
+        for month in months:
             parts += self._of_month(month)
         if self._wanted is None:
-            parts += self._of_tail()
+            parts += self._of_tail(months)
+        return parts
+
+    def table(self, parts: Sequence[Part]) -> Table:
+        """The answer, put together."""
         combined = combine(parts, len(self._question.by), self._question.metrics)
         self._engine.limit_groups(len(combined))
-        texts: dict[Field, Texts] = {entry: list(codes) for entry, codes in self._texts.items()}
+        texts: dict[Field, Texts] = {entry: list(codes) for entry, codes in self.texts.items()}
         return table_of(self._question, combined, self._engine.names, self._infos, texts)
 
     # Places
@@ -156,7 +193,7 @@ class _OneQuestion:
         yield from self._indexed(month, span, self._needs)
         for rows, tags in gap_rows(self._engine.files, month):
             self._read.rows += len(rows)
-            self._budget.take(len(rows))
+            self._looked.take(len(rows))
             yield self._part(self._within(columns_of(rows, tags)))
 
     def _scanned(self, month: MonthCut, span: Span, wanted: Wanted) -> Iterator[Part]:
@@ -169,13 +206,13 @@ class _OneQuestion:
         else:
             among = self._narrow(month, span)
         known = sum(run.rows for run in month.runs if run.last > after) if among is None else len(among)
-        self._budget.take(known)
+        self._looked.take(known)
         for columns in scanned_columns(
             self._engine.files, month, self._cut.head, self._matcher, span, wanted, among=among, after=after
         ):
             self._read.rows += columns.count
             if not known:
-                self._budget.take(columns.count)
+                self._looked.take(columns.count)
             yield self._part(columns)
 
     def _covered(self, month: MonthCut, keys: Sequence[str]) -> bool:
@@ -192,18 +229,18 @@ class _OneQuestion:
             if cells is not None:
                 return cells
             parts = []
-            self._budget.take(rows_to_read(month, self._matcher, span, needs))
+            self._looked.take(rows_to_read(month, self._matcher, span, needs))
             for columns, _positions in index_columns(self._engine.files, month, self._matcher, span, needs):
                 self._read.indexed += columns.count
                 parts.append(self._part(columns))
             return parts
 
-    def _of_tail(self) -> Iterator[Part]:
+    def _of_tail(self, months: Sequence[MonthCut]) -> Iterator[Part]:
         view = self._cut.tail
         if not len(view):
             return
-        rows = view.rows({month.info.month: month.tail_from for month in self._months})
-        removed = [month.removed for month in self._months if len(month.removed)]
+        rows = view.rows({month.info.month: month.tail_from for month in months})
+        removed = [month.removed for month in months if len(month.removed)]
         if removed:
             rows = rows.take(~np.isin(rows.position, np.concatenate(removed)))
         if len(rows):
@@ -276,7 +313,7 @@ class _OneQuestion:
     def _tag_codes(self, columns: Columns) -> tuple[Ints, Ints]:
         """Each row once for each of its tags, or once without: which row, and the code of the tag."""
         several = columns.several[TAGS]
-        known = self._texts[TAGS]
+        known = self.texts[TAGS]
         mapping = np.array([known.setdefault(value, len(known)) for value in several.values], np.int64)
         untagged = np.ones(columns.count, np.bool_)
         untagged[several.row] = False
@@ -287,7 +324,7 @@ class _OneQuestion:
 
     def _text_codes(self, entry: Field, columns: Columns) -> Ints:
         coded = columns.texts[entry]
-        known = self._texts[entry]
+        known = self.texts[entry]
         mapping = np.array([known.setdefault(value, len(known)) for value in coded.values], np.int64)
         return mapping[coded.codes] if columns.count else np.zeros(0, np.int64)
 
