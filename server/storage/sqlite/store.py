@@ -33,9 +33,6 @@ from server.storage.sqlite.rewrite import Dictionary
 from server.storage.sqlite.rotation import CLOSED, Rotation
 from server.storage.sqlite.visits import Visits
 
-READER_SHARE = 4
-"""A reader keeps a fourth of the pages that the writer keeps of a month: there are four, with two files each."""
-
 
 class SqliteStore(Store):
     """Keeps events under one directory, which it holds locked until it is closed."""
@@ -115,8 +112,7 @@ class SqliteStore(Store):
         return self._last_positions.copy()
 
     def reader(self) -> Reader:
-        # Scans do not come back to a page, and lookups only to the inner ones.
-        cache = self._settings.page_cache_bytes // self._settings.open_months_max // READER_SHARE
+        cache = self._settings.page_cache_bytes // self._settings.open_months_max
         # A month's truth and its index.
         open_max = 2 * self._settings.open_months_max
         files = Files(self._layout, self._derived.indexes, self._visits, open_max=open_max, cache_bytes=cache)

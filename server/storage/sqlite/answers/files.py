@@ -24,6 +24,8 @@ from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.visits import Visits
 
 FETCH_ROWS = 256
+CACHE_SHARE = 4
+"""Of the pages that the writer keeps of a month a fourth: scans do not come back to a page, lookups to the inner ones."""
 
 
 class Files:
@@ -34,7 +36,7 @@ class Files:
         self._indexes = indexes
         self._visits = visits
         self._open_max = open_max
-        self._cache_bytes = cache_bytes
+        self._cache_bytes = cache_bytes // CACHE_SHARE
         self._open: OrderedDict[Path, apsw.Connection] = OrderedDict()
         self._pinned: set[Path] = set()
         self._together: Together | None = None
