@@ -25,7 +25,7 @@ from server.storage.sqlite.visits import Visits
 
 FETCH_ROWS = 256
 CACHE_SHARE = 4
-"""Of the pages that the writer keeps of a month a fourth: scans do not come back to a page, lookups to the inner ones."""
+"""A fourth of the pages that the writer keeps of a month: scans come back to none, lookups to the inner ones."""
 
 
 class Files:
