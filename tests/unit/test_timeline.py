@@ -13,6 +13,7 @@ import pytest
 
 from retention.month import Month
 from server.config import Storage
+from server.errors import StoreFailed
 from server.model import EventFilter, MonthState, Order
 from server.storage.memory.store import MemoryStore
 from server.storage.sqlite.answers import timeline
@@ -220,7 +221,8 @@ def test_no_more_files_are_attached_than_allowed(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """An index that was removed a moment ago must not come back empty."""
     together = Together(files_max=3, cache_bytes=1 << 20)
-    with pytest.raises(Exception, match="unable to open"):
-        together.having({"f": (tmp_path / "gone.db", False)})
+    for immutable in (False, True):
+        with pytest.raises(StoreFailed, match="unable to open"):
+            together.having({"f": (tmp_path / "gone.db", immutable)})
     assert list(tmp_path.iterdir()) == []
     together.connection.close()

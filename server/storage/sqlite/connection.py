@@ -74,7 +74,7 @@ def open_nothing() -> apsw.Connection:
 
 def attach_reader(connection: apsw.Connection, name: str, path: Path, *, cache_bytes: int, immutable: bool) -> None:
     """Attaches a file under a name. As `open_reader` opens it: it is never made, and only read."""
-    how = "immutable=1" if immutable else "mode=rw"
+    how = "mode=ro&immutable=1" if immutable else "mode=rw"
     with translated(path):
         connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?{how}",))
         connection.pragma("cache_size", -(cache_bytes // 1024), schema=name)

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import orjson
 
-from server.errors import Corrupt, TrackdError, Unavailable
+from server.errors import Corrupt, StoreFailed, TrackdError, Unavailable
 from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
@@ -158,7 +158,7 @@ class Files:
         """
         try:
             yield
-        except (apsw.Error, Corrupt, ValueError, TypeError) as problem:
+        except (apsw.Error, Corrupt, StoreFailed, ValueError, TypeError) as problem:
             self.unless_stopped()
             if isinstance(problem, apsw.InterruptError):
                 raise sqlite.translate(problem, version.path) from problem

@@ -20,7 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from retention.month import Month
-from server.errors import Corrupt
+from server.errors import Corrupt, StoreFailed
 from server.model import EventFilter, Keyset, MonthInfo, Order
 from server.question import FieldKind
 from server.storage.sqlite import connection as sqlite
@@ -94,7 +94,7 @@ class Timeline:
                 if len(found) >= limit:
                     break
             return list(self._events(found[:limit]))
-        except (apsw.Error, Corrupt, ValueError, TypeError) as problem:
+        except (apsw.Error, Corrupt, StoreFailed, ValueError, TypeError) as problem:
             self._files.unless_stopped()
             raise IndexUnusable(str(problem)) from problem
 
