@@ -98,12 +98,7 @@ class UserKeys:
         if new:
             first = self._counter.take(len(new))
             if first + len(new) > USER_KEY_MAX:
-                raise Exhausted(
-                    "USER_KEYS_EXHAUSTED",
-                    "this store has seen four billion users and can name no more",
-                    hint="start another store; senders keep what they have until then",
-                    retry_after_ms=10_000,
-                )
+                raise _exhausted()
             fresh = dict(zip(new, range(first, first + len(new)), strict=True))
             self._cache.update(fresh)
             self._pending.update(fresh)
@@ -115,6 +110,15 @@ class UserKeys:
                 self._pending[name] = key
                 self._cache[name] = key
                 self._counter.skip_to(key + 1)
+
+    def reserve(self, count: int) -> int:
+        """The first of `count` keys in a row for names that one month alone knows: its pseudonyms."""
+        first = self._counter.take(count)
+        if first + count > USER_KEY_MAX:
+            raise _exhausted()
+        self._catalog.put_users(self._pending, self._counter.next)
+        self._pending = {}
+        return first
 
     # Forgetting
 
@@ -151,3 +155,12 @@ class UserKeys:
         """Leaves nothing behind that the next start has to search for."""
         self.flush()
         self._counter.give_back()
+
+
+def _exhausted() -> Exhausted:
+    return Exhausted(
+        "USER_KEYS_EXHAUSTED",
+        "this store has seen four billion users and can name no more",
+        hint="start another store; senders keep what they have until then",
+        retry_after_ms=10_000,
+    )
