@@ -93,7 +93,7 @@ class Writer:
         self.committed: Callable[[], None] = _nobody
         """Called on the loop once a group, after its answers: the head has moved."""
         self.reopens: Callable[[Batch, Sequence[int]], bool] = _never
-        """Called on the writer's thread with events that came late for sealed months: whether one is opened for them."""
+        """On the writer's thread, with events that came late for sealed months: whether one is opened for them."""
         self.queue_events = 0
         self.queue_bytes = 0
         self.heartbeat = time.monotonic()
