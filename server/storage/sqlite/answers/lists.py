@@ -60,11 +60,11 @@ class List:
 
     def over(self, months: Sequence[MonthInfo], limit: int, after: Keyset | None) -> list[Row]:
         """The first matching events in the order of time; `months` are in the same order."""
-        if fits(self._where, self._order):
+        for _attempt in range(ATTEMPTS if fits(self._where, self._order) else 0):
             try:
                 return Timeline(self._files, self._derived, self._page).rows(months, limit, after)
             except IndexUnusable:
-                pass  # month by month it turns out what is wrong, and with which
+                continue  # a run was replaced; or month by month it turns out what is wrong, and with which
         rows: list[Row] = []
         for info in months:
             if len(rows) >= limit:
