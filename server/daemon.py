@@ -35,6 +35,7 @@ from server.rpc.server import RpcServer
 from server.storage.contract import Store
 from server.storage.factory import open_store
 from server.subscribe.service import SubscribeService
+from server.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +59,13 @@ GRACE_S = 20.0
 class Daemon:
     """One run of the daemon over one store."""
 
-    def __init__(self, config: Config, store: Store, observer: Observer | None = None) -> None:
+    def __init__(
+        self, config: Config, store: Store, observer: Observer | None = None, supervisor: Supervisor | None = None
+    ) -> None:
         """`observer` is told what happens instead of the metrics, which then have gauges only."""
         self._config = config
         self._store = store
+        self._supervisor = supervisor or Supervisor({}, pid=os.getpid())
         self._stop = asyncio.Event()
         self._failed: TrackdError | None = None
         self._ready = False
@@ -140,6 +144,7 @@ class Daemon:
         await self.rpc.start()
         await self._update_health()
         announce(self)
+        self._supervisor.ready()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._rotation.run())]
         await self._stop.wait()
         for task in tasks:
@@ -149,6 +154,7 @@ class Daemon:
     async def _shut_down(self) -> int:
         self._ready = False
         log.info("stopping", reason="store failed" if self._failed else "asked to")
+        self._supervisor.stopping("the store failed" if self._failed else "answering what is in flight")
         self._writer.drain()
         await self._rotation.stop()
         await self.rpc.stop(drain_s=0.0 if self._failed else DRAIN_S, grace_s=1.0 if self._failed else GRACE_S)
@@ -164,17 +170,20 @@ class Daemon:
         return EXIT_OK
 
     async def _watch(self) -> None:
-        """Measures how late the loop is, and keeps health true to the disk."""
+        """Measures how late the loop is, keeps health true to the disk, and shows that loop and writer live."""
         while True:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._loop_lags_s.append(max(0.0, time.monotonic() - due))
             await self._update_health()
+            self._supervisor.alive(self._writer.heartbeat)
 
     async def _update_health(self) -> None:
         writable = self._writer.full is None and self._failed is None
         await self.rpc.set_serving(ingest_serving=writable, query_serving=self._failed is None)
         self._ready = writable
+        full = self._writer.full
+        self._supervisor.status(f"refusing events: {full.reason}" if full else f"serving on {self.rpc.address}")
 
     def _fail(self, error: TrackdError) -> None:
         self._failed = error
@@ -197,11 +206,12 @@ def serve(
     ready_file: Path | None = None,
     announce: Callable[[Daemon], None] = lambda _: None,
     observer: Observer | None = None,
+    supervisor: Supervisor | None = None,
 ) -> int:
     """Opens the store and serves until told to stop; returns the exit code.
 
     `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
-    whole or not at all. `observer`: see Daemon.
+    whole or not at all. `observer`: see Daemon. `supervisor` is told how it goes.
     """
     # Decoding makes thousands of short-lived objects a batch and hardly a cycle: the collector would run for nothing
     # after every 700 of them (measured: 8 % of the ingest rate).
@@ -212,6 +222,8 @@ def serve(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _allow_open_files()
     started = time.monotonic()
+    if supervisor:
+        supervisor.status("opening the store")
     store = open_store("sqlite", config)
     log.info(
         "store_open",
@@ -231,7 +243,7 @@ def serve(
         announce(daemon)
 
     async def run() -> int:
-        return await Daemon(config, store, observer).run(ready)
+        return await Daemon(config, store, observer, supervisor).run(ready)
 
     try:
         code = asyncio.run(run())

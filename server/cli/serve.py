@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -66,6 +67,7 @@ def serve(
     """
     # Here, because importing the gRPC stack takes longer than printing --help.
     from server import daemon
+    from server.supervisor import Supervisor
 
     json_lines = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not sys.stderr.isatty())
     if log_level not in ("debug", "info", "warning", "error"):
@@ -83,7 +85,7 @@ def serve(
                 "ingest.open_registry": False if closed_registry else None,
             },
         )
-        code = daemon.serve(settings, ready_file=ready_file)
+        code = daemon.serve(settings, ready_file=ready_file, supervisor=Supervisor(os.environ, pid=os.getpid()))
     except TrackdError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]{error.reason}[/red] {error.message}", highlight=False)
         if error.hint:

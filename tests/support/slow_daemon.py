@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from server.daemon import Daemon
 from server.errors import TrackdError
 from server.model import Appended, Batch
 from server.storage.sqlite.store import SqliteStore
+from server.supervisor import Supervisor
 
 DELAY_S = 0.4
 """More than the default objective allows for an acknowledgement."""
@@ -78,7 +80,7 @@ def main(directory: Path) -> int:
         partial.replace(ready)
 
     async def run() -> int:
-        return await Daemon(config, store).run(announce)
+        return await Daemon(config, store, supervisor=Supervisor(os.environ, pid=os.getpid())).run(announce)
 
     return asyncio.run(run())
 
