@@ -124,6 +124,10 @@ class Daemon:
             event_loop_lag_seconds=lambda: max(tuple(self._loop_lags_s)),
             subscribers=lambda: self._subscribe.streams,
             subscriber_lag_events=lambda: self._subscribe.lag,
+            # The daemon reads no policy yet: there are no classes.
+            retention_last_success=dict,
+            retention_last_failure=dict,
+            retention_overdue_seconds=dict,
         )
 
     def _sizes(self) -> Mapping[str, Size]:

@@ -110,8 +110,8 @@ def test_kubernetes_takes_every_manifest(tmp_path: Path) -> None:
     """By its own schemas, of the newest version and of an old one; a key that it does not have is found."""
     assert len(manifests()) >= 4
     for version in ("", "1.29"):
-        command = ["kubernetes-validate", "--strict", *(["-k", version] if version else []), *manifests()]
-        done = run(*command)
+        chosen = ["-k", version] if version else []
+        done = run("kubernetes-validate", "--strict", *chosen, *manifests())
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("passed") + done.stderr.count("passed") == len(manifests())
     wrong = tmp_path / "wrong.yaml"
