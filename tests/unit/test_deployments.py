@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from server.config import Config, load
+from server.storage.sqlite.schema import FORMAT_VERSION
 from tests.support.deployments import DEPLOY, compose, dockerfile, manifest, unit_file
 
 ROOT = DEPLOY.parent
@@ -180,3 +181,30 @@ def test_everywhere_there_is_time_to_recover_and_to_stop() -> None:
     assert manifest("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 120
     assert compose()["services"]["trackd"]["stop_grace_period"] == "2m"
     assert "--start-period=15m" in dockerfile()["HEALTHCHECK"][0]
+
+
+# Instructions
+
+
+def test_the_instructions_are_about_files_that_are_there() -> None:
+    """What commands and links name exists, and what is installed is where the unit looks for it."""
+    text = "".join((DEPLOY / name).read_text("utf-8") for name in ("README.md", "UPGRADING.md"))
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (DEPLOY / target).exists(), target
+    for path in re.findall(r"(?<![\w/])deploy/[\w./*-]+\w", text):
+        assert list(ROOT.glob(path)), path
+    (start,) = unit_file()["Service"]["ExecStart"]
+    program, *words = start.split()
+    assert f"{program.removesuffix('/bin/trackd')}/bin/pip install" in text
+    assert f"deploy/trackd.toml {words[words.index('--config') + 1]}" in text
+    assert words[words.index("--data") + 1] == f"/var/lib/{unit_file()['Service']['StateDirectory'][0]}"
+    account = unit_file()["Service"]["User"]
+    assert f"\nu {account[0]} - " in (DEPLOY / "systemd" / "sysusers.conf").read_text("utf-8")
+
+
+def test_what_formats_there_are_is_told() -> None:
+    """The newest of the table is the one that files are written in."""
+    text = (DEPLOY / "UPGRADING.md").read_text("utf-8")
+    told = [int(number) for number in re.findall(r"^\| (\d+) \| \d", text, re.MULTILINE)]
+    assert told[-1] == FORMAT_VERSION
+    assert f"by a trackd that knows {FORMAT_VERSION}" in text
