@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
+import textwrap
 import time
 from pathlib import Path
 
@@ -88,3 +90,19 @@ def test_an_index_of_a_newer_format_is_made_anew(filled: Path, tmp_path: Path) -
     set_format(file_of(data, "index-*.db"), FORMAT_VERSION + 1)
     with serving(tmp_path) as daemon:
         assert count(daemon) == EVENTS
+
+
+def test_the_way_back_brings_everything_along(filled: Path, tmp_path: Path) -> None:
+    """The program of deploy/UPGRADING.md, as it stands there: each event once, with its id."""
+    text = (Path(__file__).parents[2] / "deploy" / "UPGRADING.md").read_text("utf-8")
+    (program,) = re.findall(r"^ *```python\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "newer").mkdir()
+    shutil.copytree(filled, tmp_path / "newer" / "data")
+    with serving(tmp_path / "newer") as newer, serving(tmp_path) as older:
+        with trackd.Client(older.target) as client, trackd.Client(newer.target) as source:
+            events = [one.event for one in source.list_events()]
+            client.append(events[:10], source="tests")
+            addressed = program.replace("127.0.0.1:7077", newer.target).replace("127.0.0.1:7078", older.target)
+            exec(textwrap.dedent(addressed), {})  # noqa: S102  # our own
+            moved = {bytes(one.event.id): one.event for one in client.list_events()}
+        assert moved == {bytes(one.id): one for one in events}
