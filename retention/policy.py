@@ -231,6 +231,12 @@ class Policy:
         return digest(_plain(self))
 
     @cached_property
+    def targets(self) -> tuple[ArchiveTarget, ...]:
+        """The targets that steps use."""
+        steps = (step for one in self.classes for step in one.steps)
+        return tuple(dict.fromkeys(step.target for step in steps if isinstance(step, Archive)))
+
+    @cached_property
     def profiles(self) -> dict[str, Profile]:
         """The profiles that steps use, by their digest."""
         steps = (step for one in self.classes for step in one.steps)

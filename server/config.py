@@ -32,7 +32,14 @@ BEYOND_LOOPBACK = (
 )
 
 MAY_BE_ZERO = frozenset(
-    {"linger_max_ms", "future_skew_max_ms", "disk_free_bytes_min", "seal_after_days", "quiet_minutes"}
+    {
+        "linger_max_ms",
+        "future_skew_max_ms",
+        "disk_free_bytes_min",
+        "seal_after_days",
+        "quiet_minutes",
+        "rows_per_second_max",
+    }
 )
 """Numbers for which none is a setting that makes sense; all others start at 1."""
 
@@ -44,6 +51,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: str = "127.0.0.1:9077"
     allow_insecure: bool = False
     """Listen beyond loopback although there is no TLS."""
+    control: str = ""
+    """The daemon's Unix socket, for its own user and root: what destroys is served there. "": DATA/control.sock."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,6 +158,15 @@ class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So long no event must have come for it: an import of history is not cut off."""
 
 
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of months by policy."""
+
+    policy: str = ""
+    """The policy file; see deploy/retention.toml. It says when months are sealed, too. Read again for every plan."""
+    rows_per_second_max: int = 0
+    """How fast retention works beside events; 0: as fast as it goes."""
+
+
 class Doors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Services of other protocols that take events, on the same port."""
 
@@ -171,6 +189,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: Query = Query()
     subscribe: Subscribe = Subscribe()
     rotation: Rotation = Rotation()
+    retention: Retention = Retention()
     doors: Doors = Doors()
     objective: tuple[Objective, ...] = objectives.DEFAULTS
     """Those of the file replace the default ones, all of them."""

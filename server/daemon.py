@@ -30,7 +30,11 @@ from server.model import MonthState, Size
 from server.observe import Observer
 from server.query.readers import Readers
 from server.query.service import QueryService
+from server.retention.archives import ParquetArchives
+from server.retention.schedule import Scheduler
+from server.retention.service import RetentionService
 from server.rotation import Rotation
+from server.rpc.control import ControlSocket
 from server.rpc.server import RpcServer
 from server.storage.contract import Store
 from server.storage.factory import open_store
@@ -77,7 +81,7 @@ class Daemon:
         self._types = types = EventTypes(
             store.event_types(), open_registry=config.ingest.open_registry, types_max=config.limits.types_max
         )
-        admission = Admission(config.limits, types, lambda: time.time_ns() // 1_000_000)
+        admission = Admission(config.limits, types, _now_ms)
         self._writer = Writer(store, admission, config.ingest, config.limits, observer, self._fail)
         ingest = IngestService(config, store, self._writer, types, observer)
         self._readers = Readers(store, config.query, observer)
@@ -89,8 +93,30 @@ class Daemon:
         )
         self._subscribe = SubscribeService(store, config.subscribe, observer)
         self._writer.committed = self._subscribe.moved
+        data = Path(config.data)
+        self._retention = RetentionService(
+            store,
+            self._writer.call,
+            Path(config.retention.policy) if config.retention.policy else None,
+            data / "receipts",
+            ParquetArchives(store, data, _now_ms),
+            now_ms=_now_ms,
+            quiet_s=config.rotation.quiet_minutes * 60,
+            rows_per_second=lambda: config.retention.rows_per_second_max,
+        )
+        self._scheduler = Scheduler(self._retention, _now_ms)
         self._rotation = Rotation(store, self._writer.call, config.rotation)
-        self.rpc = RpcServer(config.listen.grpc, ingest, query, self._subscribe, config.limits, config.doors, observer)
+        self.rpc = RpcServer(
+            config.listen.grpc,
+            ingest,
+            query,
+            self._subscribe,
+            config.limits,
+            config.doors,
+            observer,
+            self._retention,
+            ControlSocket(Path(config.listen.control) if config.listen.control else data / "control.sock"),
+        )
         self.exporter = Exporter(config.listen.metrics, metrics.registry, alive=self._alive, ready=lambda: self._ready)
 
     def _gauges(self) -> Gauges:
@@ -124,10 +150,9 @@ class Daemon:
             event_loop_lag_seconds=lambda: max(tuple(self._loop_lags_s)),
             subscribers=lambda: self._subscribe.streams,
             subscriber_lag_events=lambda: self._subscribe.lag,
-            # The daemon reads no policy yet: there are no classes.
-            retention_last_success=dict,
-            retention_last_failure=dict,
-            retention_overdue_seconds=dict,
+            retention_last_success=lambda: _seconds(self._retention.endings.success_ms),
+            retention_last_failure=lambda: _seconds(self._retention.endings.failure_ms),
+            retention_overdue_seconds=lambda: self._retention.overdue_seconds,
         )
 
     def _sizes(self) -> Mapping[str, Size]:
@@ -149,7 +174,9 @@ class Daemon:
         await self._update_health()
         announce(self)
         self._supervisor.ready()
-        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._rotation.run())]
+        # With a policy it is the policy that says when months are sealed.
+        rotating = self._scheduler.run() if self._retention.has_policy else self._rotation.run()
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(rotating)]
         await self._stop.wait()
         for task in tasks:
             task.cancel()
@@ -160,6 +187,7 @@ class Daemon:
         log.info("stopping", reason="store failed" if self._failed else "asked to")
         self._supervisor.stopping("the store failed" if self._failed else "answering what is in flight")
         self._writer.drain()
+        await self._retention.stop()
         await self._rotation.stop()
         await self.rpc.stop(drain_s=0.0 if self._failed else DRAIN_S, grace_s=1.0 if self._failed else GRACE_S)
         await self._writer.close()
@@ -195,6 +223,14 @@ class Daemon:
 
     def _alive(self) -> bool:
         return self._failed is None and time.monotonic() - self._writer.heartbeat < HEARTBEAT_MAX_S
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _seconds(milliseconds: Mapping[str, int]) -> Mapping[str, float]:
+    return {word: value / 1000 for word, value in milliseconds.items()}
 
 
 def _allow_open_files() -> None:

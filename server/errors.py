@@ -59,6 +59,10 @@ class Precondition(TrackdError):
     """The request is well-formed and the state of the store forbids it."""
 
 
+class PermissionDenied(TrackdError):
+    """The caller is known and may not do this."""
+
+
 class NotFound(TrackdError):
     """The thing asked about does not exist."""
 

@@ -256,6 +256,8 @@ class MonthState(StrEnum):
     """Takes no events any more (MONTH_SEALED), and is about to become one self-contained file."""
     SEALED = "sealed"
     """One self-contained file that does not change."""
+    DROPPED = "dropped"
+    """All its rows are gone (MONTH_DROPPED); frozen numbers stand for them."""
     DAMAGED = "damaged"
     """Cannot be read: refuses events and questions by name until it is restored; the other months serve."""
 

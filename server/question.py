@@ -10,9 +10,11 @@ Texts are compared code point by code point: no case is folded and nothing is no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
+
+from retention.month import Month
 
 
 class FieldKind(StrEnum):
@@ -236,6 +238,10 @@ class Read:
     """Rows of the tail, in memory."""
     rows: int = 0
     """Rows of the truth."""
+    frozen: int = 0
+    """Cells of frozen numbers: quarter-hours by source, or days, weeks and months with their users."""
+    frozen_months: set[Month] = field(default_factory=set)
+    """Months that answered from these, in whole or in part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import grpc
@@ -10,11 +11,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from server.config import Doors, Limits
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, PermissionDenied
 from server.ingest.service import IngestService
 from server.observe import CallHandled, CallStarted, Observer
 from server.query.service import QueryService
-from server.rpc import calls, ingest, query, subscribe
+from server.retention.service import RetentionService
+from server.rpc import calls, ingest, query, retention, subscribe
+from server.rpc.control import ControlSocket
 from server.rpc.doors import cloud_events, otlp
 from server.rpc.gzipped import MESSAGE_BYTES_MAX
 from server.subscribe.service import SubscribeService
@@ -55,8 +58,13 @@ class RpcServer:
         limits: Limits,
         doors: Doors,
         observer: Observer,
+        retention_service: RetentionService,
+        control: ControlSocket,
     ) -> None:
-        """Binds the address; ConfigurationError if that is not possible. Nothing is served before `start`."""
+        """Binds the address and the daemon's own socket; ConfigurationError if that is not possible.
+
+        Nothing is served before `start`.
+        """
         self._server = grpc.aio.server(options=OPTIONS)
         self._ingest = ingest.IngestMethods(ingest_service, limits, observer)
         methods = query.QueryMethods(query_service, observer)
@@ -68,6 +76,8 @@ class RpcServer:
             query.TYPES_SERVICE: types.handlers(),
             subscribe.SERVICE: self._subscribe.handlers(),
         }
+        self._control = control
+        services[retention.SERVICE] = retention.RetentionMethods(retention_service, self._caller, observer).handlers()
         if doors.otlp:
             logs = otlp.LogsMethods(ingest_service, limits, doors.otlp_plain_logs_type, observer)
             services[otlp.SERVICE] = logs.handlers()
@@ -89,6 +99,7 @@ class RpcServer:
         self._server.add_generic_rpc_handlers((_Unknown(observer),))
         try:
             self.port = self._server.add_insecure_port(address)
+            self._server.add_insecure_port(control.address)
         except RuntimeError as error:
             raise ConfigurationError(
                 "ADDRESS_IN_USE",
@@ -97,11 +108,23 @@ class RpcServer:
             ) from error
         self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
+    def _caller(self, context: calls.Context) -> str:
+        """Who is calling, as evidence names them: for methods that only the daemon's user and root may call."""
+        uid = self._control.uid_of(context.peer())
+        if uid is None or uid not in (0, os.getuid()):
+            raise PermissionDenied(
+                "CONTROL_ONLY",
+                "this is served on the daemon's Unix socket only, to its own user and root",
+                hint=f"run it where the daemon runs, with --target unix:{self._control.path}",
+            )
+        return f"uid:{uid}"
+
     async def start(self) -> None:
         """Begins to serve; health stays NOT_SERVING."""
         for name in self._services:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
+        await self._control.start()
 
     async def set_serving(self, *, ingest_serving: bool, query_serving: bool) -> None:
         """What health says; the server as a whole ("") serves if both do."""
@@ -126,6 +149,7 @@ class RpcServer:
         if self._subscribe.cut_off:
             left_s = min(left_s, CUT_OFF_GRACE_S)
         await self._server.stop(max(0.5, left_s))
+        await self._control.stop()
 
     @property
     def ingest_streams(self) -> int:

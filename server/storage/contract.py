@@ -18,10 +18,13 @@ source and received_ms; JSON texts are compared by value (server.content).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from retention.chain import Deed
+from retention.hold import Hold
 from retention.month import Month
 from server.errors import TrackdError
+from server.frozen import Frozen
 from server.model import (
     Appended,
     Batch,
@@ -39,6 +42,10 @@ from server.model import (
     Size,
 )
 from server.question import Answer, Question
+from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, Selection
+from server.storage.digest import ContentDigest
+from server.storage.exported import Exported
+from server.storage.records import Records
 
 
 class Reader(ABC):
@@ -57,7 +64,8 @@ class Reader(ABC):
     def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
         """Matching events by group, ordered by key; groups without events are absent.
 
-        With no dimension: one row with the total, also if it is 0.
+        With no dimension: one row with the total, also if it is 0. Counts rows, which frozen numbers are not: raises
+        Precondition(FROZEN_GRAIN) where the rows of a month in the time range cannot tell; `aggregate` often can.
         """
 
     @abstractmethod
@@ -67,7 +75,45 @@ class Reader(ABC):
         So an answer covers at least every event that was acknowledged before the call. Months outside of the time
         ranges are not opened. Raises Exhausted(QUESTION_TOO_LARGE) if it would read more rows or make more groups than
         the engine was told to allow.
+
+        Where retention has changed rows or let them go, events by type, source and time come from the frozen numbers
+        and are what they were before; so are distinct users where each group is one frozen cell. What neither the rows
+        nor frozen numbers can tell raises Precondition(FROZEN_GRAIN), which names months, types and grains
+        (server.storage.frozen_grain). Filters and dimensions on other fields see the rows as they are now.
         """
+
+    @abstractmethod
+    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+        """The numbers of some types in a SEALED month, counted from its events. `Records.keep` keeps them.
+
+        In UTC and the operator's reporting time zones. To be kept before rows of these types change for the first time,
+        so that they stand for all that there were. Raises Precondition(NUMBERS_FROZEN) for a type that is frozen,
+        Precondition(ROWS_CHANGED) if it is too late, Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
+        """What the month has, by type and form, and how much of it these holds hold.
+
+        Only the holds that are active count, and only on rows as they were sent. Bytes are a share of the month's
+        files. A month that is not sealed is counted as of some moment during the call. Raises NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        """The chosen rows of a SEALED month in the order of positions, some thousand at a time; none of them empty.
+
+        The file that is read stays until the iterator has ended or is closed; nothing else is asked of this reader
+        meanwhile. `generation`: the one that is meant. Raises, when the first rows are asked for,
+        Precondition(MONTH_STATE) if the month is not sealed, Precondition(MONTH_CHANGED) if it is in another
+        generation, NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        """The digest of the chosen rows of a SEALED month, computed from what is stored now. Raises as `export`."""
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -97,8 +143,9 @@ class Store(ABC):
 
         Per event: accepted with that position; a duplicate (same identity, same content; `existing_position` set);
         or rejected with reason ID_CONFLICT (same identity, other content; `existing_position` set), MONTH_LIMIT (the
-        event would open more months than allowed, judged in the order of events), MONTH_SEALED (see `fence`) or
-        MONTH_DAMAGED (its month cannot be read and takes nothing until it is restored). Events of a group see the
+        event would open more months than allowed, judged in the order of events), MONTH_SEALED (see `fence`),
+        MONTH_DROPPED (see `drop`) or MONTH_DAMAGED (its month cannot be read and takes nothing until it is restored).
+        Events of a group see the
         events before them.
 
         An atomic batch with a rejected event stores nothing: its events that were not at fault, duplicates among them,
@@ -133,23 +180,62 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def rebuild(self, month: Month, state: MonthState, heard: Callable[[int], None] | None = None) -> Rebuilt:
+    def rebuild(self, month: Month, state: MonthState, heard: Heard | None = None) -> Rebuilt:
         """Makes the next generation of a month beside the one in use, durably.
 
         SEALED of one that is SEALING, or OPEN of one that is SEALED.
         May be called beside the writer, by one thread at a time; takes long. Nothing changes for anybody before
         `adopt`: whatever happens on the way, it can be begun again. `heard` is told how many rows are done, now and
         then; what it raises ends the work. The content is compared with that of the generation in use before it
-        returns. Raises Precondition(MONTH_STATE) from any other state, Corrupt if the copy differs.
+        returns. Raises Precondition(MONTH_STATE) from any other state, Precondition(NUMBERS_FROZEN) for OPEN once
+        numbers of the month are frozen, Corrupt if the copy differs.
         """
 
     @abstractmethod
-    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
-        """Makes a rebuilt generation the one in use, in one commit; answers do not change.
+    def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
+        """Makes the next generation of a SEALED month in which some rows went through a profile, or are gone.
 
-        Raises Precondition(MONTH_CHANGED) if the month has another generation in use by now, or if events were erased
-        since: rebuild it again. Questions that are under way end on the generation that they began on; its files go
-        when the last of them has ended.
+        May be called beside the writer, as `rebuild`; `on_writer` runs what it is given where the writer runs. What
+        is not changed is compared with what was there, and counts of what is by type, before it returns: rows that
+        went through a profile are as many as before. The type of an event is never changed; what the rules of a
+        profile do to each field is said in server.storage.treatment. Under the claim "anonymous" ids are new and
+        positions are dealt anew among the rows, and `anonymous` says whether the check of the claim passed: each
+        combination of what is left is shared by at least k users of that month, and so is each sequence of events that
+        one pseudonym still ties together.
+
+        Nothing changes for anybody before `adopt`. Raises Precondition(MONTH_STATE), Corrupt.
+        """
+
+    @abstractmethod
+    def drop(self, month: Month, lost: Losses, deed: Deed) -> MonthInfo:
+        """Lets go of all rows of a SEALED month, whatever they are; it is DROPPED from now on.
+
+        One commit, with the deed; the files go when the last question that reads them has ended. Events of the month
+        that come later are rejected with reason MONTH_DROPPED, also with ids that were stored once. Raises
+        Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
+        """
+
+    @abstractmethod
+    def forget_names(self, on_writer: OnWriter) -> int:
+        """Erases what the store still knows of users whose last event has gone; how many users that were.
+
+        May be called beside the writer, while nothing else is rewritten. They may come again, as new ones. Does nothing
+        while a month is damaged: nobody knows whose events it has.
+        """
+
+    @property
+    @abstractmethod
+    def records(self) -> Records:
+        """What retention keeps beside the events."""
+
+    @abstractmethod
+    def adopt(self, made: Rebuilt | Rewritten, deed: Deed | None = None) -> MonthInfo:
+        """Makes a rebuilt or rewritten generation the one in use, in one commit with the deed.
+
+        Of a rebuilt month answers do not change; of a rewritten one as `Rewritten.lost` says. Raises
+        Precondition(MONTH_CHANGED) if the month has another generation in use by now, or if events were erased since:
+        make it again. Questions that are under way end on the generation that they began on; its files go when the
+        last of them has ended.
         """
 
     @abstractmethod

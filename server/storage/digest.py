@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import orjson
 
@@ -31,23 +31,37 @@ class ContentDigest:
         self._buckets = [hashlib.sha256() for _ in range(BUCKETS)]
         self.rows = 0
 
-    def add(self, bucket: int, lines: bytes, rows: int) -> None:
+    def add(self, bucket: int, lines: bytes | memoryview, rows: int) -> None:
         """Some lines of a bucket, with a line feed between them but not behind the last."""
         self._buckets[bucket].update(lines)
         self._buckets[bucket].update(b"\n")
         self.rows += rows
 
+    def buckets(self) -> tuple[str, ...]:
+        """The digest of each bucket, hexadecimal."""
+        return tuple(bucket.hexdigest() for bucket in self._buckets)
+
     def hexdigest(self) -> str:
         """The digest of all that was added."""
-        return hashlib.sha256(b"".join(bucket.digest() for bucket in self._buckets)).hexdigest()
+        return root_of(self.buckets())
+
+
+def root_of(buckets: Sequence[str]) -> str:
+    """The digest of a month whose buckets have these."""
+    return hashlib.sha256(b"".join(map(bytes.fromhex, buckets))).hexdigest()
 
 
 def digest_of(events: Iterable[Event]) -> str:
     """The digest of events in the order of positions."""
+    return digested(events).hexdigest()
+
+
+def digested(events: Iterable[Event]) -> ContentDigest:
+    """The same, with its buckets."""
     digest = ContentDigest()
     for event in events:
         digest.add(bucket_of(event.user_id), line_of(event), 1)
-    return digest.hexdigest()
+    return digest
 
 
 def line_of(event: Event) -> bytes:

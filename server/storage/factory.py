@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from retention.month import Month
+from retention.policy import Claim
 from server.config import Config
 from server.errors import ConfigurationError
 from server.model import Finding
 from server.storage.contract import Store
+from server.storage.digest import ContentDigest
+from server.storage.exported import Exported
 
 ENGINES = ("memory", "sqlite")
 
@@ -38,3 +42,23 @@ def check_data(directory: Path) -> Sequence[Finding]:
     from server.storage.sqlite.layout import Layout
 
     return check_directory(Layout(directory))
+
+
+def write_restored(
+    path: Path, month: Month, batches: Iterable[Exported], about: Mapping[str, object], claim: Claim
+) -> ContentDigest:
+    """Makes a SQLite file of the shape of a sealed month, of rows in any order; the digest of what is in it then.
+
+    `about` is what it says of itself, beside counts and times; `claim` what is true of rows that went through a
+    profile. Its durability is the caller's business.
+    """
+    from server.storage.sqlite.restored import write_restored
+
+    return write_restored(path, month, batches, about, claim)
+
+
+def read_restored(path: Path) -> Mapping[str, object]:
+    """What such a file says of itself. Raises Corrupt if it is none."""
+    from server.storage.sqlite.restored import read_restored
+
+    return read_restored(path)

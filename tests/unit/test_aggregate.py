@@ -25,6 +25,7 @@ from server.storage.factory import open_store
 from server.storage.memory.aggregation import ordered
 from server.time_buckets import buckets, date_start
 from tests.support.events import Sent, append, make_event
+from tests.support.readers import Mute
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -43,7 +44,7 @@ def at(year: int, month: int, day: int, zone: ZoneInfo = BERLIN) -> int:
     return date_start(day_of(year, month, day), zone)
 
 
-class Stand(Reader):
+class Stand(Mute):
     """A reader over the reference engine that keeps what it was asked, and lets things happen in between."""
 
     def __init__(self, store: Store, between: Sequence[Callable[[], object]] = ()) -> None:
@@ -57,18 +58,6 @@ class Stand(Reader):
         if self._between:
             self._between.pop(0)()
         return replace(answered, read=Read(months=30))
-
-    def list_events(self, *_: object, **__: object) -> Sequence[object]:  # type: ignore[override]
-        raise NotImplementedError
-
-    def count_events(self, *_: object, **__: object) -> Sequence[object]:  # type: ignore[override]
-        raise NotImplementedError
-
-    def interrupt(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
 
 
 def store_of(*events: Sent) -> Store:

@@ -16,6 +16,7 @@ from tests.support.events import append_group, make_batch, make_event, positions
 from tests.support.following import delivered, following, frames
 from tests.support.homes import HOMES, Home
 from tests.support.population import MONTHS
+from tests.support.readers import Mute
 
 START_MS = 1_764_000_000_000
 
@@ -28,7 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     home.finish()
 
 
-class Counting(Reader):
+class Counting(Mute):
     """Counts the questions."""
 
     def __init__(self, reader: Reader) -> None:
@@ -41,8 +42,6 @@ class Counting(Reader):
         """One more."""
         self.asked += 1
         return self._reader.list_events(where, order, limit, after=after, as_of=as_of)
-
-    count_events = aggregate = interrupt = close = None  # type: ignore[assignment]
 
 
 def receive(store: Store, received_ms: int, first: int, count: int, chance: random.Random) -> None:

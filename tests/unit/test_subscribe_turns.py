@@ -6,25 +6,33 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from server.errors import Corrupt, Unavailable
 from server.observe import Observer
 from server.storage.contract import Reader
-from server.storage.memory.store import MemoryReader, MemoryStore
+from server.storage.memory.reader import MemoryReader
+from server.storage.memory.records import MemoryRecords
+from server.storage.memory.store import MemoryStore
 from server.subscribe import turns as module
 from server.subscribe.turns import Page, Turns
 
 LONG_S = 10.0
 
 
+def _nothing() -> NoReturn:
+    raise AssertionError("not expected")
+
+
 class Interruptible(MemoryReader):
     """A reader whose questions last until they are interrupted."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: 0, lambda _as_of: ())
+        super().__init__(
+            lambda: 0, lambda _as_of: (), list, MemoryRecords(), ("UTC",), lambda _month, _holds: _nothing(), {}
+        )
         self.stopped = threading.Event()
 
     def interrupt(self) -> None:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 from operator import itemgetter
 from typing import Any, TypeAlias
 
+from retention.month import Month
+from server.errors import TrackdError
+from server.frozen import FrozenType
 from server.model import Event
 from server.question import (
     AllOf,
@@ -32,21 +36,42 @@ from server.question import (
     StartsWith,
     Table,
 )
+from server.storage.frozen_grain import Share
 from server.time_buckets import bucket_of, zone_of
 
 Key: TypeAlias = int | str | None
 Value: TypeAlias = int | float | None
 
 
-def table(question: Question, events: Iterable[Event]) -> Table:
-    """The answer to a question about these events."""
-    groups: dict[tuple[Key, ...], list[Event]] = {}
-    if not question.by:
-        groups[()] = []
-    for event in events:
-        if is_asked_for(question, event):
-            for keys in product(*(keys_of(event, by, question.time_zone) for by in question.by)):
-                groups.setdefault(keys, []).append(event)
+@dataclass
+class Group:
+    """What lies in one group."""
+
+    events: list[Event] = field(default_factory=list)
+    frozen: int = 0
+    """Events of which only the number is known."""
+    people: set[str] = field(default_factory=set)
+    """Users of the events, but for those whose users come from a cell."""
+    cells: list[int] = field(default_factory=list)
+    """Numbers of users of which only that is known."""
+
+
+@dataclass(frozen=True)
+class FrozenPart:
+    """How a month that lost something answers, with its numbers."""
+
+    share: Share
+    numbers: Mapping[str, FrozenType]
+    refusal: TrackdError
+    """What to raise if its users had to be put together with others."""
+
+
+def table(question: Question, events: Iterable[Event], parts: Mapping[Month, FrozenPart] | None = None) -> Table:
+    """The answer to a question about these events, and about the frozen parts of months.
+
+    Raises the refusal of a part whose users would have to be counted together with others.
+    """
+    groups = gathered(question, events, parts or {})
     rows = [keys + tuple(measured(metric, group) for metric in question.metrics) for keys, group in groups.items()]
     rows = ordered(rows, [*question.order, *(Ranking(column) for column in range(len(question.by)))])
     shown = rows[: question.limit] if question.limit else rows
@@ -57,6 +82,34 @@ def table(question: Question, events: Iterable[Event]) -> Table:
         rows=len(shown),
         more=len(shown) < len(rows),
     )
+
+
+def gathered(
+    question: Question, events: Iterable[Event], parts: Mapping[Month, FrozenPart]
+) -> dict[tuple[Key, ...], Group]:
+    """All groups, each with what lies in it."""
+    groups: dict[tuple[Key, ...], Group] = {}
+    if not question.by:
+        groups[()] = Group()
+    for event in events:
+        part = parts.get(Month.of(event.timestamp_ms))
+        if is_asked_for(question, event) and not (part and event.type in part.share.counted):
+            for keys in all_keys(question, event):
+                group = groups.setdefault(keys, Group())
+                group.events.append(event)
+                if event.user_id and (part is None or part.share.users_of_rows(event.type)):
+                    group.people.add(event.user_id)
+    stand_ins = [one for part in parts.values() for one in counted(part)]
+    for stand_in, number in stand_ins:
+        if is_asked_for(question, stand_in):
+            for keys in all_keys(question, stand_in):
+                groups.setdefault(keys, Group()).frozen += number
+    for part in parts.values():
+        for keys, users in cells_of(question, part):
+            groups[keys].cells.append(users)
+            if len(groups[keys].cells) + bool(groups[keys].people) > 1:
+                raise part.refusal
+    return groups
 
 
 def ordered(rows: Sequence[tuple[Any, ...]], ranking: Sequence[Ranking]) -> list[tuple[Any, ...]]:
@@ -103,6 +156,28 @@ def holds(predicate: Predicate, event: Event) -> bool:
 # Which groups
 
 
+def all_keys(question: Question, event: Event) -> Iterable[tuple[Key, ...]]:
+    """The groups that the event lies in."""
+    return product(*(keys_of(event, by, question.time_zone) for by in question.by))
+
+
+def counted(part: FrozenPart) -> Iterator[tuple[Event, int]]:
+    """For each frozen quarter-hour an event that stands for all of it, and how many there were."""
+    for name in part.share.counted:
+        quarters = part.numbers[name].quarters
+        for start_ms, source, number in zip(quarters.starts_ms, quarters.sources, quarters.events, strict=True):
+            yield Event(0, b"", name, "", source, start_ms, 0), number
+
+
+def cells_of(question: Question, part: FrozenPart) -> Iterator[tuple[tuple[Key, ...], int]]:
+    """The groups whose users a frozen cell has, and how many these are; none without users."""
+    for name in part.share.people:
+        for cell in part.share.cells.among(part.numbers[name].cells) if part.share.cells else ():
+            if cell.users:
+                keys: tuple[Key, ...] = tuple(cell.bucket_ms if isinstance(by, Bucket) else name for by in question.by)
+                yield keys, cell.users
+
+
 def keys_of(event: Event, by: GroupBy, time_zone: str) -> Sequence[Key]:
     """All keys that the event has in one dimension: at least one, None if it has no value."""
     if isinstance(by, Bucket):
@@ -130,13 +205,13 @@ def values_of(event: Event, field: Field) -> list[str]:
 # What to compute
 
 
-def measured(metric: Metric, group: Sequence[Event]) -> Value:
-    """One metric over the events of one group."""
+def measured(metric: Metric, group: Group) -> Value:
+    """One metric over one group."""
     if metric.kind is MetricKind.EVENTS:
-        return len(group)
+        return len(group.events) + group.frozen
     if metric.kind is MetricKind.USERS:
-        return len({event.user_id for event in group if event.user_id})
-    numbers = sorted(number for event in group for number in _numbers(_metadata(event).get(metric.key)))
+        return len(group.people) + sum(group.cells)
+    numbers = sorted(number for event in group.events for number in _numbers(_metadata(event).get(metric.key)))
     return computed(metric.kind, numbers) if numbers else None
 
 

@@ -13,31 +13,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+from retention.chain import Deed
+from retention.hold import Hold
 from retention.month import Month
+from retention.policy import Claim
 from server.content import same_change, same_json
-from server.errors import NotFound, Precondition, TrackdError, Unavailable
+from server.errors import NotFound, Precondition, TrackdError
 from server.model import (
     Appended,
     Batch,
-    Count,
-    Dimension,
     Event,
-    EventFilter,
     EventType,
     Finding,
     Item,
-    Keyset,
     MonthInfo,
     MonthState,
-    Order,
     Outcome,
     Rebuilt,
     Size,
 )
-from server.question import Answer, Question, Read
-from server.storage.contract import Reader, Store
-from server.storage.digest import digest_of
-from server.storage.memory import aggregation
+from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, dated, losses_of
+from server.storage.contract import Store
+from server.storage.digest import digest_of, line_of
+from server.storage.memory.reader import MemoryReader
+from server.storage.memory.records import MemoryRecords
+from server.storage.memory.rewriting import Forms, Made, rewrite_rows, stocks
+from server.storage.records import not_to_be_opened
+from server.storage.treatment import DROPPED_SOURCE
 
 _POSITION = attrgetter("position")
 _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthState.OPEN)}
@@ -46,8 +48,9 @@ _REBUILDS = {(MonthState.SEALING, MonthState.SEALED), (MonthState.SEALED, MonthS
 class MemoryStore(Store):
     """Keeps everything in this process's memory and loses it with the process: nothing here is durable."""
 
-    def __init__(self, *, months_max: int = 1200) -> None:
+    def __init__(self, *, months_max: int = 1200, reporting_time_zones: Sequence[str] = ()) -> None:
         self._months_max = months_max
+        self._zones = tuple(dict.fromkeys(("UTC", *reporting_time_zones)))
         self._lock = threading.Lock()
         """Held for every look at the fields below and for every change of them; never while a question is worked on."""
         self._last_position = 0
@@ -64,6 +67,10 @@ class MemoryStore(Store):
         """How often events of a month were removed."""
         self._types: dict[str, EventType] = {}
         self._sources: set[str] = set()
+        self._records = MemoryRecords()
+        self._forms: dict[Month, Forms] = {}
+        self._made: dict[tuple[Month, int], Made] = {}
+        """Rewritten months that nobody adopted yet."""
 
     @property
     def head(self) -> int:
@@ -105,30 +112,96 @@ class MemoryStore(Store):
             info = self._known(month)
             if (info.state, state) not in _REBUILDS:
                 raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="fence it first")
-            events = [event for event in self._log if Month.of(event.timestamp_ms) == month]
-            times = [event.timestamp_ms for event in events]
+            if state is MonthState.OPEN and month in self._records.frozen:
+                raise not_to_be_opened(month)
+            if state is MonthState.OPEN and self._records.losses.get(month):
+                raise Precondition("MONTH_REWRITTEN", f"{month} was rewritten", hint="late events are rejected")
+            events = self._of_month(month)
             if heard is not None:
                 heard(len(events))
-            return Rebuilt(
-                month,
-                info.generation + 1,
-                info.generation,
-                state,
-                self._removals[month],
-                len(events),
-                digest_of(events),
-                min(times, default=None),
-                max(times, default=None),
+            return _rebuilt(info, info.generation + 1, state, self._removals[month], events)
+
+    def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
+        with self._lock:
+            info = self._known(month)
+            if info.state is not MonthState.SEALED:
+                raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="seal it first")
+            before = self._of_month(month)
+            made = rewrite_rows(month, before, self._forms.get(month, {}), change)
+            generation = info.generation + 1
+            self._made[month, generation] = made
+        on_writer(lambda: None if change.profile is None else self._sources.update({DROPPED_SOURCE}))
+        if heard is not None:
+            heard(len(before))
+        checks = {"counts": "ok", "untouched": "ok"}
+        if change.profile and change.profile.claim is Claim.ANONYMOUS:
+            checks["claim"] = "ok" if made.anonymous else "failed"
+        return Rewritten(
+            rebuilt=_rebuilt(info, generation, MonthState.SEALED, self._removals[month], made.events),
+            rows_before=len(before),
+            treated=made.treated,
+            withheld=made.withheld,
+            bytes_before=sum(len(line_of(event)) for event in before),
+            bytes_after=sum(len(line_of(event)) for event in made.events),
+            anonymous=made.anonymous,
+            checks=tuple(sorted(checks.items())),
+            lost=losses_of(change, self._records.losses.get(month, {})),
+        )
+
+    def adopt(self, made: Rebuilt | Rewritten, deed: Deed | None = None) -> MonthInfo:
+        with self._lock:
+            rebuilt = made.rebuilt if isinstance(made, Rewritten) else made
+            month = rebuilt.month
+            info = self._known(month)
+            now = (info.generation, self._removals[month])
+            steps = {(MonthState.SEALED, MonthState.SEALED)} if isinstance(made, Rewritten) else _REBUILDS
+            if now != (rebuilt.built_from, rebuilt.removals) or (info.state, rebuilt.state) not in steps:
+                raise Precondition("MONTH_CHANGED", f"{month} has changed", hint="rebuild it again")
+            if isinstance(made, Rewritten):
+                result = self._made.pop((month, rebuilt.generation))
+                self._records.lose(month, dated(made.lost, deed), deed)
+                self._put_rows(month, result.events)
+                self._forms[month] = result.forms
+            elif deed is not None:
+                self._records.record(deed)
+            self._infos[month] = MonthInfo(month, rebuilt.generation, rebuilt.state)
+            return self._info(month)
+
+    def drop(self, month: Month, lost: Losses, deed: Deed) -> MonthInfo:
+        with self._lock:
+            info = self._known(month)
+            if info.state is not MonthState.SEALED:
+                raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="seal it first")
+            self._records.lose(month, dated(lost, deed), deed)
+            self._put_rows(month, [])
+            self._infos[month] = replace(info, state=MonthState.DROPPED)
+            return self._info(month)
+
+    def forget_names(self, on_writer: OnWriter) -> int:
+        return on_writer(lambda: 0)  # it knows no user beside their events
+
+    def _put_rows(self, month: Month, events: Sequence[Event]) -> None:
+        others = [event for event in self._log if Month.of(event.timestamp_ms) != month]
+        self._log = sorted([*others, *events], key=_POSITION)
+        self._months[month] = {event.id: event for event in events}
+
+    def _of_month(self, month: Month) -> list[Event]:
+        return [event for event in self._log if Month.of(event.timestamp_ms) == month]
+
+    def _stocks(self, month: Month, holds: Sequence[Hold]) -> MonthStocks:
+        with self._lock:
+            info = self._known(month)
+            events = self._of_month(month)
+            times = [event.timestamp_ms for event in events]
+            digest = digest_of(events) if info.state is MonthState.SEALED else ""
+            counted = stocks(month, events, self._forms.get(month, {}), holds)
+            return MonthStocks(
+                month, info.generation, info.state, digest, counted, min(times, default=None), max(times, default=None)
             )
 
-    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
-        with self._lock:
-            info = self._known(rebuilt.month)
-            now = (info.generation, self._removals[rebuilt.month])
-            if now != (rebuilt.built_from, rebuilt.removals) or (info.state, rebuilt.state) not in _REBUILDS:
-                raise Precondition("MONTH_CHANGED", f"{rebuilt.month} has changed", hint="rebuild it again")
-            self._infos[rebuilt.month] = MonthInfo(rebuilt.month, rebuilt.generation, rebuilt.state)
-            return self._info(rebuilt.month)
+    @property
+    def records(self) -> MemoryRecords:
+        return self._records
 
     def _info(self, month: Month) -> MonthInfo:
         return self._infos.get(month) or MonthInfo(month, 1, MonthState.OPEN)
@@ -162,13 +235,16 @@ class MemoryStore(Store):
     def last_positions(self) -> Mapping[Month, int]:
         with self._lock:
             lasts = {Month.of(event.timestamp_ms): event.position for event in self._log}
-            return {month: lasts.get(month, 0) for month in self._months}
+            there = (month for month in self._months if self._info(month).state is not MonthState.DROPPED)
+            return {month: lasts.get(month, 0) for month in there}
 
     def maintain(self, *, idle: bool) -> None:
         """Has nothing to do."""
 
     def reader(self) -> MemoryReader:
-        return MemoryReader(lambda: self.head, self._events_up_to)
+        return MemoryReader(
+            lambda: self.head, self._events_up_to, self.months, self._records, self._zones, self._stocks, self._forms
+        )
 
     def check(self) -> Sequence[Finding]:
         with self._lock:
@@ -192,7 +268,10 @@ class MemoryStore(Store):
             month = Month.of(event.timestamp_ms)
             known = draft.get((month, event.id)) or self._months.get(month, {}).get(event.id)
             if known:
-                items.append(_item_of(index, event, known))
+                rewritten = known.position in self._forms.get(month, {})
+                items.append(_duplicate(index, known) if rewritten else _item_of(index, event, known))
+            elif self._info(month).state is MonthState.DROPPED:
+                items.append(_dropped(index, month))
             elif self._info(month).state is not MonthState.OPEN:
                 items.append(_sealed(index, month))
             elif month not in months and len(months) >= self._months_max:
@@ -236,80 +315,6 @@ class MemoryStore(Store):
             yield Finding("types", f"lack {sorted(missing)}")
 
 
-class MemoryReader(Reader):
-    """Goes through all events for every question."""
-
-    def __init__(self, head: Callable[[], int], events_up_to: Callable[[int], Sequence[Event]]) -> None:
-        self._head = head
-        self._events_up_to = events_up_to
-        self._interrupted = False
-
-    def list_events(
-        self, where: EventFilter, order: Order, limit: int, *, after: Keyset | None, as_of: int
-    ) -> Sequence[Event]:
-        def place(event: Event | Keyset) -> tuple[int, int]:
-            return (event.timestamp_ms if order.by_time else 0, event.position)
-
-        found = sorted(self._matching(where, as_of), key=place, reverse=order.descending)
-        if after and order.descending:
-            found = [event for event in found if place(event) < place(after)]
-        elif after:
-            found = [event for event in found if place(event) > place(after)]
-        return found[:limit]
-
-    def count_events(self, where: EventFilter, by: Sequence[Dimension], *, as_of: int) -> Sequence[Count]:
-        counts = Counter(tuple(_KEYS[dimension](event) for dimension in by) for event in self._matching(where, as_of))
-        if not by:
-            return [Count((), counts.total())]
-        return [Count(key, counts[key]) for key in sorted(counts)]
-
-    def aggregate(self, questions: Sequence[Question]) -> Answer:
-        self._interrupted = False
-        as_of = self._head()
-        events = self._events_up_to(as_of)
-        tables = tuple(aggregation.table(question, self._each(events)) for question in questions)
-        return Answer(tables, as_of, Read(rows=len(questions) * len(events)))
-
-    def interrupt(self) -> None:
-        self._interrupted = True
-
-    def close(self) -> None:
-        """Holds nothing, so gives nothing back."""
-
-    def _matching(self, where: EventFilter, as_of: int) -> Iterator[Event]:
-        # Here and not at the end of a question: an interrupt that comes between two questions is meant for neither.
-        self._interrupted = False
-        return (event for event in self._each(self._events_up_to(as_of)) if _matches(where, event))
-
-    def _each(self, events: Sequence[Event]) -> Iterator[Event]:
-        for event in events:
-            if self._interrupted:
-                raise Unavailable("INTERRUPTED", "the question was stopped")
-            yield event
-
-
-_KEYS: Mapping[Dimension, Callable[[Event], str]] = {
-    Dimension.TYPE: attrgetter("type"),
-    Dimension.MONTH: lambda event: str(Month.of(event.timestamp_ms)),
-    Dimension.SOURCE: attrgetter("source"),
-    Dimension.USER: attrgetter("user_id"),
-}
-
-
-def _matches(where: EventFilter, event: Event) -> bool:
-    return (
-        (where.start_ms is None or event.timestamp_ms >= where.start_ms)
-        and (where.end_ms is None or event.timestamp_ms < where.end_ms)
-        and (not where.types or event.type in where.types)
-        and (not where.user_ids or event.user_id in where.user_ids)
-        and (not where.sources or event.source in where.sources)
-        and (not where.session_ids or event.session_id in where.session_ids)
-        and (not where.tags or any(tag in where.tags for tag in event.tags))
-        and (where.after_position is None or event.position > where.after_position)
-        and (where.up_to_position is None or event.position <= where.up_to_position)
-    )
-
-
 def _event_of(batch: Batch, index: int, position: int) -> Event:
     return Event(
         position=position,
@@ -339,10 +344,14 @@ def _same_content(one: Event, other: Event) -> bool:
     )
 
 
+def _duplicate(index: int, known: Event) -> Item:
+    return Item(index, Outcome.DUPLICATE, existing_position=known.position)
+
+
 def _item_of(index: int, event: Event, known: Event) -> Item:
     """The answer to an event whose identity is taken by `known`."""
     if _same_content(event, known):
-        return Item(index, Outcome.DUPLICATE, existing_position=known.position)
+        return _duplicate(index, known)
     return Item(
         index,
         Outcome.REJECTED,
@@ -355,6 +364,25 @@ def _item_of(index: int, event: Event, known: Event) -> Item:
 
 def _sealed(index: int, month: Month) -> Item:
     return Item(index, Outcome.REJECTED, "MONTH_SEALED", f"{month} is sealed and takes no more events", "timestamp_ms")
+
+
+def _dropped(index: int, month: Month) -> Item:
+    return Item(index, Outcome.REJECTED, "MONTH_DROPPED", f"the events of {month} were dropped", "timestamp_ms")
+
+
+def _rebuilt(info: MonthInfo, generation: int, state: MonthState, removals: int, events: Sequence[Event]) -> Rebuilt:
+    times = [event.timestamp_ms for event in events]
+    return Rebuilt(
+        info.month,
+        generation,
+        info.generation,
+        state,
+        removals,
+        len(events),
+        digest_of(events),
+        min(times, default=None),
+        max(times, default=None),
+    )
 
 
 def _month_limit(index: int, month: Month, months_max: int) -> Item:

@@ -7,15 +7,16 @@ files (see recovery); descriptions of types cannot.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import orjson
 
 from retention.month import Month
 from server.errors import Corrupt, StoreFailed
-from server.model import EventType, MonthState
+from server.model import EventType, MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 
@@ -46,6 +47,7 @@ class Catalog:
         self._connection = sqlite.open_writer(path, cache_bytes=CACHE_BYTES, wal_bytes_max=wal_bytes_max, create=True)
         with sqlite.translated(path):
             self._connection.pragma("wal_autocheckpoint", WAL_PAGES_MAX)
+            self._connection.pragma("secure_delete", True)
             if fresh or not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get:
                 words: dict[str, object] = {"store": uuid.uuid4().hex, "fence": 0, "users_complete": 1}
                 schema.create(self._connection, schema.CATALOG, words)
@@ -57,9 +59,14 @@ class Catalog:
 
     def _add_what_is_new(self) -> None:
         """Columns that came after the first release of this format; older programs do not mind them."""
-        columns = {row[1] for row in sqlite.fetch(self._connection, "PRAGMA table_info(types)")}
-        if "dimensions" not in columns:
-            self._connection.execute("ALTER TABLE types ADD COLUMN dimensions TEXT NOT NULL DEFAULT '[]'")
+        self._connection.execute(schema.RECORDS + schema.NUMBERS)
+        for table, column, kind in (
+            ("types", "dimensions", "TEXT NOT NULL DEFAULT '[]'"),
+            ("months", "last_position", "INTEGER NOT NULL DEFAULT 0"),
+            ("sources", "dropped", "INTEGER NOT NULL DEFAULT 0"),
+        ):
+            if column not in {row[1] for row in sqlite.fetch(self._connection, f"PRAGMA table_info({table})")}:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the file; whatever was written stays."""
@@ -80,14 +87,28 @@ class Catalog:
             rows = sqlite.fetch(self._connection, "SELECT month, generation, state FROM months ORDER BY month")
         return [(Month.parse(month), generation, MonthState(state)) for month, generation, state in rows]
 
+    def dropped(self) -> dict[Month, int]:
+        """The months that were dropped, with a position that none of their events lay behind."""
+        with sqlite.translated(self._path):
+            sql = "SELECT month, last_position FROM months WHERE state = ?"
+            return {
+                Month.parse(month): last
+                for month, last in sqlite.fetch(self._connection, sql, (MonthState.DROPPED.value,))
+            }
+
     def set_generation(self, month: Month, generation: int, state: MonthState) -> None:
         """Makes a generation the current one of its month: the commit is the swap."""
-        with sqlite.translated(self._path), self._owned():
-            self._connection.execute(
-                "INSERT INTO months VALUES (?, ?, ?) ON CONFLICT(month) DO UPDATE "
-                "SET generation = excluded.generation, state = excluded.state",
-                (str(month), generation, state.value),
-            )
+        with sqlite.translated(self._path), self.owned():
+            self.put_month(MonthInfo(month, generation, state))
+
+    def put_month(self, info: MonthInfo, last_position: int = 0) -> None:
+        """The same, in the transaction under way."""
+        self._connection.execute(
+            "INSERT INTO months (month, generation, state, last_position) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT(month) DO UPDATE SET generation = excluded.generation, state = excluded.state, "
+            "last_position = excluded.last_position",
+            (str(info.month), info.generation, info.state.value, last_position),
+        )
 
     # Numbers
 
@@ -98,7 +119,7 @@ class Catalog:
 
     def reserve(self, name: str, next_number: int) -> None:
         """From now on, after any restart, numbers of this kind start at `next_number`."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             self._connection.execute(
                 "INSERT INTO reserved VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET next = excluded.next",
                 (name, next_number),
@@ -119,7 +140,7 @@ class Catalog:
 
     def put_type(self, key: int, entry: EventType) -> None:
         """Adds or replaces one entry of the registry."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             self._connection.execute(
                 "INSERT INTO types (key, name, description, registered_ms, declared, dimensions) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET description = excluded.description, "
@@ -141,8 +162,15 @@ class Catalog:
 
     def put_source(self, key: int, name: str) -> None:
         """Adds a source."""
-        with sqlite.translated(self._path), self._owned():
-            self._connection.execute("INSERT INTO sources VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name))
+        with sqlite.translated(self._path), self.owned():
+            self._connection.execute(
+                "INSERT INTO sources (key, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name)
+            )
+
+    def sources_of_dropped(self) -> set[str]:
+        """The sources of months that are not there any more to name them."""
+        with sqlite.translated(self._path):
+            return {name for (name,) in sqlite.fetch(self._connection, "SELECT name FROM sources WHERE dropped")}
 
     # The dictionary of users
 
@@ -157,6 +185,16 @@ class Catalog:
                 found.update(self._connection.execute(f"SELECT name, key FROM users WHERE name IN ({marks})", part))
         return found
 
+    def user_names(self, keys: Iterable[int]) -> dict[int, str]:
+        """The names of those keys that the catalog knows."""
+        with sqlite.translated(self._path):
+            return _user_names(self._connection, keys)
+
+    def remove_users(self, keys: Sequence[int]) -> None:
+        """Erases users, so that their names cannot be found in the file either (sqlite.org/pragma, secure_delete)."""
+        with sqlite.translated(self._path), self.owned():
+            self._connection.executemany("DELETE FROM users WHERE key = ?", [(key,) for key in keys])
+
     @property
     def users_complete(self) -> int:
         """Every user key below this is in the catalog; those from here on may only be in months."""
@@ -165,13 +203,19 @@ class Catalog:
 
     def put_users(self, keys: Mapping[str, int], complete: int) -> None:
         """Adds users (name -> key); the catalog now knows every key below `complete`."""
-        with sqlite.translated(self._path), self._owned():
+        with sqlite.translated(self._path), self.owned():
             columns: sqlite.Columns = {"key": list(keys.values()), "name": list(keys)}
             sqlite.insert(self._connection, "users", columns, suffix=" ON CONFLICT DO NOTHING")
             self._connection.execute("UPDATE about SET value = ? WHERE key = 'users_complete'", (complete,))
 
-    def _owned(self) -> _Owned:
-        return _Owned(self._connection, self._fence)
+    @property
+    def connection(self) -> apsw.Connection:
+        """For tables that have a module of their own; whoever writes does so within `owned`."""
+        return self._connection
+
+    def owned(self) -> Owned:
+        """A transaction."""
+        return Owned(self._connection, self._fence)
 
 
 class CatalogReader:
@@ -189,15 +233,13 @@ class CatalogReader:
 
     def user_names(self, keys: Iterable[int]) -> dict[int, str]:
         """The names of those users that the catalog knows."""
-        wanted = list(keys)
-        found: dict[int, str] = {}
         with sqlite.translated(self._path):
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ",".join("?" * len(part))
-                sql = f"SELECT key, name FROM users WHERE key IN ({marks})"
-                found.update(sqlite.fetch(self._connection, sql, part))
-        return found
+            return _user_names(self._connection, keys)
+
+    def rows(self, sql: str, bindings: Sequence[apsw.SQLiteValue]) -> list[Any]:
+        """The rows of a statement, for tables that have a module of their own."""
+        with sqlite.translated(self._path):
+            return sqlite.fetch(self._connection, sql, bindings)
 
     def close(self) -> None:
         """Closes the file."""
@@ -205,7 +247,17 @@ class CatalogReader:
             self._connection.close()
 
 
-class _Owned:
+def _user_names(connection: apsw.Connection, keys: Iterable[int]) -> dict[int, str]:
+    wanted = list(keys)
+    found: dict[int, str] = {}
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        marks = ",".join("?" * len(part))
+        found.update(sqlite.fetch(connection, f"SELECT key, name FROM users WHERE key IN ({marks})", part))
+    return found
+
+
+class Owned:
     """A transaction that commits only while we are the last opener: a process that lost its directory cannot write."""
 
     def __init__(self, connection: apsw.Connection, fence: int) -> None:

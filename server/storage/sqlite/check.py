@@ -50,6 +50,8 @@ def check_directory(layout: Layout) -> list[Finding]:
             problems = [f"cannot be read: {error}"]
         findings += [Finding(where, problem) for problem in problems]
     for month, generation in layout.found():
+        if month in catalog.dropped:
+            continue
         in_use = catalog.months.get(month, 0)
         # What was replaced and not removed yet, or never adopted, is removed by the next start.
         left_over = replaced.get(month) if generation < in_use else _built_from(layout, month, generation) == in_use
@@ -75,8 +77,14 @@ class _Catalog:
         try:
             schema.read_about(connection, layout.catalog)
             self.problems = list(_integrity(connection))
-            months = sqlite.fetch(connection, "SELECT month, generation FROM months ORDER BY month")
-            self.months: dict[Month, int] = {Month.parse(month): generation for month, generation in months}
+            months = sqlite.fetch(connection, "SELECT month, generation, state FROM months ORDER BY month")
+            self.months: dict[Month, int] = {}
+            self.dropped: set[Month] = set()
+            for month, generation, state in months:
+                if state == MonthState.DROPPED.value:
+                    self.dropped.add(Month.parse(month))
+                else:
+                    self.months[Month.parse(month)] = generation
             reserved = dict(sqlite.fetch(connection, "SELECT name, next FROM reserved"))
             self.position_end: int = reserved.get("position", 1)
             self.user_end: int = reserved.get("user", 1)

@@ -62,3 +62,14 @@ def _refused(row: int, month: Month) -> Item:
         f"{month} is sealed and takes no more events; ask the operator to reopen it if this one matters",
         "timestamp_ms",
     )
+
+
+def refused_of_dropped(row: int, month: Month) -> Item:
+    """The event is too old: what there was of its month is gone, and with it the ids that were stored."""
+    return Item(
+        row,
+        Outcome.REJECTED,
+        "MONTH_DROPPED",
+        f"the events of {month} were dropped as the retention policy says; events of it are too old to be stored",
+        "timestamp_ms",
+    )

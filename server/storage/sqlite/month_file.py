@@ -320,7 +320,10 @@ def judge_stored(connection: apsw.Connection, month: Month, part: Slice, rows: I
         position = stored[0]
         found = connection.execute(f"SELECT * FROM {changes} WHERE position = ?", (position,)).get
         change = change_of(found) if found else None
-        if _same_row(stored, [column[places[row]] for column in columns]) and content.same_change(
+        if len(stored) > len(schema.EVENT_COLUMNS) and stored[-1]:
+            # It went through a profile: what it was is not known any more, and that it is there is.
+            items.append(Item(row, Outcome.DUPLICATE, existing_position=position))
+        elif _same_row(stored, [column[places[row]] for column in columns]) and content.same_change(
             change, part.batch.changes.get(row)
         ):
             items.append(Item(row, Outcome.DUPLICATE, existing_position=position))

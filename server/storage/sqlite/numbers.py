@@ -69,9 +69,13 @@ class UserKeys:
         self._counter = Counter(catalog, "user", USER_BLOCK)
         self._cache: dict[str, int] = {"": 0}
         self._pending: dict[str, int] = {}
+        self._watched: set[str] | None = None
+        """Names that were asked for since `watch`."""
 
     def keys(self, names: Sequence[str]) -> list[int]:
         """The key of each name, in order; new names get new keys."""
+        if self._watched is not None:
+            self._watched.update(names)
         try:
             return list(map(self._cache.__getitem__, names))
         except KeyError:
@@ -106,6 +110,26 @@ class UserKeys:
                 self._pending[name] = key
                 self._cache[name] = key
                 self._counter.skip_to(key + 1)
+
+    # Forgetting
+
+    def watch(self) -> None:
+        """From now on it is noted which names are used; the catalog has all that were used before."""
+        self._watched = set()
+        self.flush()
+
+    def forget(self, keys: Sequence[int]) -> int:
+        """Erases the names of these keys, but for those that were used since `watch`; how many."""
+        names = self._catalog.user_names(keys)
+        gone = {key: name for key, name in names.items() if name not in (self._watched or ())}
+        for name in gone.values():
+            self._cache.pop(name, None)
+        self._catalog.remove_users(list(gone))
+        return len(gone)
+
+    def unwatch(self) -> None:
+        """Ends what `watch` began."""
+        self._watched = None
 
     def flush_if_due(self) -> None:
         """Lets the catalog catch up once enough new users have come together."""

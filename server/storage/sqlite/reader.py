@@ -11,19 +11,32 @@ from typing import Any
 
 import orjson
 
+from retention.hold import Hold
 from retention.month import Month
-from server.errors import Corrupt, TrackdError
-from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
-from server.question import Answer, Question
+from server.errors import Corrupt, NotFound, Precondition, TrackdError
+from server.frozen import Frozen
+from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, MonthState, Order
+from server.question import Answer, FieldKind, Question
+from server.rewriting import Heard, MonthStocks, Selection
 from server.storage.contract import Reader
+from server.storage.digest import ContentDigest
+from server.storage.exported import Exported, to_export
+from server.storage.frozen_grain import check_rows_tell
+from server.storage.records import check_freezing
 from server.storage.sqlite import questions, schema
 from server.storage.sqlite.answers.aggregate import Aggregates
 from server.storage.sqlite.answers.files import Files
+from server.storage.sqlite.answers.freezing import freeze
+from server.storage.sqlite.answers.frozen import FrozenMonths
 from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
+from server.storage.sqlite.answers.stocks import open_stocks, sealed_stocks
 from server.storage.sqlite.catalog import CatalogReader
+from server.storage.sqlite.content_digest import content_digest
+from server.storage.sqlite.export import chosen_by, export
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
+from server.storage.sqlite.records import CatalogRecords
 
 FIRST_EVENTS = 16
 """Of each month, where months are merged in the order of positions."""
@@ -44,15 +57,21 @@ class SqliteReader(Reader):
         months: Callable[[], Sequence[MonthInfo]],
         damaged: Mapping[Month, TrackdError],
         *,
+        records: CatalogRecords,
         rows_max: int,
         groups_max: int,
     ) -> None:
+        self._names = names
+        self._derived = derived
+        self._records = records
         self._files = files
         self._catalog = catalog
         self._months = months
         self._damaged = damaged
         self._lists = Lists(files, derived, names)
-        self._aggregates = Aggregates(files, derived, names, rows_max=rows_max, groups_max=groups_max)
+        # Only what any thread may ask of the records.
+        frozen = FrozenMonths(catalog, names, derived.indexes.held, lambda: records.losses, lambda: records.frozen)
+        self._aggregates = Aggregates(files, derived, names, frozen, rows_max=rows_max, groups_max=groups_max)
 
     def list_events(
         self, where: EventFilter, order: Order, limit: int, *, after: Keyset | None, as_of: int
@@ -77,7 +96,10 @@ class SqliteReader(Reader):
         with self._files.question():
             columns = [dimension for dimension in by if dimension is not Dimension.MONTH]
             totals: Counter[tuple[str, ...]] = Counter()
-            for info in self._touched(where.touches):
+            touched = self._touched(where.touches)
+            lost = [info.month for info in (*touched, *self._dropped(where.touches))]
+            check_rows_tell(where, by, lost, self._records.losses, self._records.frozen)
+            for info in touched:
                 month = {Dimension.MONTH: str(info.month)}
                 for window in self._windows(info, where, as_of):
                     sql, bindings = questions.count(info.month, window, columns, as_of)
@@ -91,8 +113,57 @@ class SqliteReader(Reader):
     def aggregate(self, questions: Sequence[Question]) -> Answer:
         filters = [EventFilter(start_ms=question.start_ms, end_ms=question.end_ms) for question in questions]
         with self._files.question():
-            months = self._touched(lambda month: any(where.touches(month) for where in filters))
-            return self._aggregates.answer(questions, months)
+
+            def touches(month: Month) -> bool:
+                return any(where.touches(month) for where in filters)
+
+            months, dropped = self._touched(touches), self._dropped(touches)
+            return self._aggregates.answer(questions, months, dropped)
+
+    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+        with self._files.question():
+            info = next((info for info in self._months() if info.month == month), None)
+            if info is None:
+                raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+            if info.state is not MonthState.SEALED:
+                raise Precondition("MONTH_STATE", f"{month} is {info.state.value}", hint="seal it first")
+            kept = self._records.frozen.get(month)
+            check_freezing(month, types, self._records.losses.get(month, {}), kept)
+            keys = self._names.keys_of(FieldKind.TYPE)
+            sources = {key: name for name, key in self._names.keys_of(FieldKind.SOURCE).items()}
+            zones = tuple(self._derived.zones)
+            wanted = {name: keys.get(name) for name in types}
+            return freeze(self._files, info, wanted, sources, zones, together=kept is None)
+
+    def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
+        info = next((one for one in self._touched(lambda other: other == month)), None)
+        if info is None:
+            raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
+        size = self._files.size(info)
+        if info.state is not MonthState.SEALED:
+            return open_stocks(self._files, lambda question: self.aggregate([question]), info, holds, size)
+        with self._files.question():
+            return sealed_stocks(self._files, info, holds, size)
+
+    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+        with self._files.question():
+            path = self._files.path(self._sealed(month, generation))
+            yield from export(path, month, rows, self._files.unless_stopped)
+
+    def content_digest(
+        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
+    ) -> ContentDigest:
+        def told(done: int) -> None:
+            self._files.unless_stopped()
+            if heard is not None:
+                heard(done)
+
+        with self._files.question():
+            path = self._files.path(self._sealed(month, generation))
+            return content_digest(path, month, told, chosen_by(rows))
+
+    def _sealed(self, month: Month, generation: int | None) -> MonthInfo:
+        return to_export(month, next(iter(self._touched(lambda other: other == month)), None), generation)
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""
@@ -105,7 +176,7 @@ class SqliteReader(Reader):
             yield replace(where, after_position=after, up_to_position=min(end, after + WINDOW_POSITIONS))
 
     def _touched(self, touches: Callable[[Month], bool]) -> list[MonthInfo]:
-        touched = [info for info in self._months() if touches(info.month)]
+        touched = [info for info in self._months() if info.state is not MonthState.DROPPED and touches(info.month)]
         for info in touched:
             if problem := self._damaged.get(info.month):
                 raise Corrupt(
@@ -114,6 +185,9 @@ class SqliteReader(Reader):
                     hint="ask about other months, or restore this one from a backup",
                 )
         return touched
+
+    def _dropped(self, touches: Callable[[Month], bool]) -> list[MonthInfo]:
+        return [info for info in self._months() if info.state is MonthState.DROPPED and touches(info.month)]
 
     def interrupt(self) -> None:
         self._files.interrupt()

@@ -6,6 +6,7 @@ damaged, alone, and the rest serves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -33,6 +34,8 @@ class Recovered:
     """Those that stored events."""
     last_positions: dict[Month, int] = field(default_factory=dict)
     """Of the months that can be read."""
+    dropped: dict[Month, int] = field(default_factory=dict)
+    """Months whose rows are all gone, with a position that none of them lay behind."""
     erased: set[Month] = field(default_factory=set)
     """Months of which events were removed."""
 
@@ -71,8 +74,11 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
         _refuse_to_guess(layout)
     _tidy(layout, catalog, named)
     types, sources = catalog.types(), catalog.sources()
-    for month, (generation, state) in sorted(named.items()):
-        result.months[month] = MonthInfo(month, generation, state)
+    result.dropped = catalog.dropped()
+    result.sources |= catalog.sources_of_dropped()
+    result.head = max(result.dropped.values(), default=0)
+    result.months = {month: MonthInfo(month, *known) for month, known in sorted(named.items())}
+    for month, (generation, _state) in sorted(_with_rows(named)):
         try:
             survey = _survey(layout, month, generation, users_from=complete)
         except Corrupt as problem:
@@ -102,10 +108,16 @@ def recover(layout: Layout, catalog: Catalog, positions: Counter, users: UserKey
     return result
 
 
+def _with_rows(named: dict[Month, tuple[int, MonthState]]) -> Iterator[tuple[Month, tuple[int, MonthState]]]:
+    return ((month, known) for month, known in named.items() if known[1] is not MonthState.DROPPED)
+
+
 def _tidy(layout: Layout, catalog: Catalog, named: dict[Month, tuple[int, MonthState]]) -> None:
     """Settles what becomes of every generation that the catalog does not name."""
     for month, generation in sorted(layout.found(), reverse=True):
-        if month not in named or named[month][0] != generation:
+        if month in named and named[month][1] is MonthState.DROPPED:
+            _remove(layout, month, generation, "generation_removed")
+        elif month not in named or named[month][0] != generation:
             _adopt_or_remove(layout, catalog, named, month, generation)
 
 

@@ -23,7 +23,8 @@ CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE months (
   month TEXT PRIMARY KEY,       -- YYYY-MM
   generation INTEGER NOT NULL,  -- the file it lives in now; committing this row is what swaps a file
-  state TEXT NOT NULL
+  state TEXT NOT NULL,
+  last_position INTEGER NOT NULL DEFAULT 0  -- of a month that was dropped: nothing of it lay behind this
 ) STRICT, WITHOUT ROWID;
 -- What may be given out next after a restart. Everything below may have been used.
 CREATE TABLE reserved (name TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -35,9 +36,69 @@ CREATE TABLE types (
   declared INTEGER NOT NULL,    -- 1: somebody registered it; 0: its first event did
   dimensions TEXT NOT NULL DEFAULT '[]'  -- a JSON array of metadata keys
 ) STRICT;
-CREATE TABLE sources (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE sources (
+  key INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  dropped INTEGER NOT NULL DEFAULT 0  -- 1: it stored events of months that were dropped
+) STRICT;
 -- Derived: the union of the months' dictionaries for keys below about.users_complete; newer ones are in months only.
 CREATE TABLE users (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+"""
+
+RECORDS = """
+-- What retention did, and what it has to know (server.storage.records). Holds may name people; evidence names nobody.
+CREATE TABLE IF NOT EXISTS evidence (sequence INTEGER PRIMARY KEY, line TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS holds (
+  code TEXT PRIMARY KEY,
+  released_ms INTEGER,
+  document TEXT NOT NULL        -- a JSON object: what it selects, why, since when
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS copies (
+  month TEXT NOT NULL,          -- YYYY-MM
+  name TEXT NOT NULL,
+  document TEXT NOT NULL,       -- a JSON object: the fields of retention.facts.Copy
+  PRIMARY KEY (month, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS losses (
+  month TEXT NOT NULL,          -- YYYY-MM
+  type TEXT NOT NULL,
+  gone INTEGER NOT NULL,        -- 1: rows were dropped
+  users INTEGER NOT NULL,       -- 1: distinct users are not those of the rows
+  grain_ms INTEGER NOT NULL,    -- times are rounded to this; 0: they are not
+  since_ms INTEGER NOT NULL,
+  PRIMARY KEY (month, type)
+) STRICT, WITHOUT ROWID;
+"""
+
+NUMBERS = """
+-- Numbers that stay when rows change or go (server.frozen): counted once, never again. Of users only how many.
+CREATE TABLE IF NOT EXISTS daily_metrics (
+  metric_date TEXT NOT NULL,       -- a day of UTC, YYYY-MM-DD
+  event_type TEXT NOT NULL,        -- '' stands for all types together
+  event_count INTEGER NOT NULL,
+  unique_users INTEGER NOT NULL,   -- nobody ('') is none
+  last_updated INTEGER NOT NULL,   -- when it was counted, milliseconds since the epoch
+  PRIMARY KEY (metric_date, event_type)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frozen_cells (
+  month TEXT NOT NULL,             -- YYYY-MM
+  event_type TEXT NOT NULL,
+  zone TEXT NOT NULL,
+  grain TEXT NOT NULL,             -- day, week or month of that zone; days of UTC are in daily_metrics
+  bucket_ms INTEGER NOT NULL,      -- when it begins; it counts as far as it lies in the month
+  event_count INTEGER NOT NULL,
+  unique_users INTEGER NOT NULL,
+  PRIMARY KEY (month, event_type, zone, grain, bucket_ms)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frozen_types (
+  month TEXT NOT NULL,             -- YYYY-MM
+  event_type TEXT NOT NULL,
+  zones TEXT NOT NULL,             -- a JSON array: those of its cells
+  last_position INTEGER NOT NULL,  -- none of the month's events lay behind it
+  sources TEXT NOT NULL,           -- a JSON array
+  quarters BLOB NOT NULL,          -- events by quarter-hour and source: see server/storage/sqlite/frozen_numbers.py
+  PRIMARY KEY (month, event_type)
+) STRICT;
 """
 
 REMOVED = """
@@ -98,7 +159,12 @@ def month_schema(month: Month) -> str:
 def sealed_schema(month: Month) -> str:
     """The tables of a sealed month: the same, but indexed by `sealed_indexes` after the last row is in."""
     events, changes = events_table(month), changes_table(month)
-    return f"""{_month_schema(month, "id BLOB NOT NULL,               -- 16 bytes")}
+    identity = "id BLOB NOT NULL,               -- 16 bytes"
+    return f"""{_month_schema(month, identity, FORM)}
+-- What rows went through: a profile of the retention policy, by the digest of its rules.
+CREATE TABLE forms (key INTEGER PRIMARY KEY, profile TEXT NOT NULL, claim TEXT NOT NULL) STRICT;
+CREATE TABLE stocks (type INTEGER NOT NULL, form INTEGER NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (type, form))
+STRICT, WITHOUT ROWID;
 -- For people: names instead of keys, times that can be read.
 CREATE VIEW events AS
 SELECT e.position, lower(hex(e.id)) AS id, t.name AS type, u.name AS user_id, s.name AS source,
@@ -123,7 +189,11 @@ CREATE INDEX {events}_type ON {events} (type, timestamp_ms DESC);
 """
 
 
-def _month_schema(month: Month, identity: str) -> str:
+FORM = """
+  , form INTEGER NOT NULL DEFAULT 0          -- forms.key; 0: as it was sent"""
+
+
+def _month_schema(month: Month, identity: str, more: str = "") -> str:
     return f"""
 CREATE TABLE about (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE {events_table(month)} (
@@ -138,7 +208,7 @@ CREATE TABLE {events_table(month)} (
   client_ip TEXT NOT NULL DEFAULT '',
   description TEXT NOT NULL DEFAULT '',
   tags TEXT NOT NULL DEFAULT '',             -- a JSON array of texts, or ''
-  metadata TEXT NOT NULL DEFAULT ''          -- a JSON object, or ''
+  metadata TEXT NOT NULL DEFAULT ''          -- a JSON object, or ''{more}
 ) STRICT;
 CREATE TABLE {changes_table(month)} (
   position INTEGER PRIMARY KEY,   -- of its event

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-STEPS = ("fenced", "drafted", "copied", "indexed", "described", "published", "adopting", "adopted", "retired")
+SEALING = ("fenced", "drafted", "copied", "indexed", "described", "published", "adopting", "adopted", "retired")
+REWRITING = SEALING[1:]
+DROPPING = ("dropping", "dropped", "retired")
+STEPS = (*SEALING, *DROPPING[:-1])
 
 
 def reached(_step: str) -> None:

@@ -7,10 +7,12 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from retention.chain import Deed
 from retention.month import Month
 from server import config
 from server.errors import StoreFailed, TrackdError, Unavailable
 from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome, Rebuilt, Size
+from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
@@ -18,6 +20,7 @@ from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.catalog import Catalog, CatalogReader
 from server.storage.sqlite.check import check_directory
+from server.storage.sqlite.forgetting import forget_names
 from server.storage.sqlite.group import Answer, added, insert, note_atomic, rows_by_month
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout, sync_directory, take_possession
@@ -25,6 +28,8 @@ from server.storage.sqlite.month_file import Keys, Slice
 from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
 from server.storage.sqlite.open_months import OpenMonths
 from server.storage.sqlite.reader import SqliteReader
+from server.storage.sqlite.records import CatalogRecords
+from server.storage.sqlite.rewrite import Dictionary
 from server.storage.sqlite.rotation import CLOSED, Rotation
 from server.storage.sqlite.visits import Visits
 
@@ -54,6 +59,7 @@ class SqliteStore(Store):
                 sync_directory(root)
                 self._positions = Counter(self._catalog, "position", POSITION_BLOCK)
                 self._users = UserKeys(self._catalog)
+                self._records = CatalogRecords(self._catalog)
                 found = recovery.recover(self._layout, self._catalog, self._positions, self._users)
         except BaseException:
             self._lock.release()
@@ -81,7 +87,7 @@ class SqliteStore(Store):
             found.erased,
         )
         self._rotation = Rotation(
-            self._layout, self._derived, self._open, self._visits, lambda: self._months, self._set
+            self._layout, self._derived, self._open, self._visits, self._records, lambda: self._months, self._set
         )
 
     # What anybody may ask
@@ -119,6 +125,7 @@ class SqliteStore(Store):
             self._derived,
             self.months,
             self._damaged,
+            records=self._records,
             rows_max=self._questions.rows_max,
             groups_max=self._questions.groups_max,
         )
@@ -227,12 +234,19 @@ class SqliteStore(Store):
             for name in sorted(set(batch.types) - self._type_keys.keys()):
                 self._put_type(EventType(name, "", batch.received_ms, declared=False))
             types = list(map(self._type_keys.__getitem__, batch.types))
-        source = self._sources.get(batch.source)
-        if source is None:
-            source = max(self._sources.values(), default=0) + 1
-            self._catalog.put_source(source, batch.source)
-            self._sources[batch.source] = source
-        return Keys(types, users, source)
+        return Keys(types, users, self._source_key(batch.source))
+
+    def _stored_source_key(self, name: str) -> int:
+        self._stored_sources.add(name)
+        return self._source_key(name)
+
+    def _source_key(self, name: str) -> int:
+        key = self._sources.get(name)
+        if key is None:
+            key = max(self._sources.values(), default=0) + 1
+            self._catalog.put_source(key, name)
+            self._sources[name] = key
+        return key
 
     def register_type(self, name: str, description: str, now_ms: int, *, dimensions: Sequence[str] = ()) -> EventType:
         key = self._type_keys.get(name)
@@ -286,7 +300,7 @@ class SqliteStore(Store):
             )
         elif month in self._months:
             return True
-        elif len(self._months) < self._months_max:
+        elif sum(info.state is not MonthState.DROPPED for info in self._months.values()) < self._months_max:
             self._create_month(month)
             return True
         else:
@@ -310,12 +324,31 @@ class SqliteStore(Store):
     def rebuild(self, month: Month, state: MonthState, heard: Callable[[int], None] | None = None) -> Rebuilt:
         return self._rotation.rebuild(self._catalog.store_id, month, state, heard)
 
-    def adopt(self, rebuilt: Rebuilt) -> MonthInfo:
-        return self._rotation.adopt(rebuilt)
+    @property
+    def records(self) -> CatalogRecords:
+        return self._records
 
-    def _set(self, info: MonthInfo) -> MonthInfo:
+    def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
+        dictionary = Dictionary(self._users, self._stored_source_key)
+        return self._rotation.rewrite(self._catalog.store_id, month, change, dictionary, on_writer, heard)
+
+    def forget_names(self, on_writer: OnWriter) -> int:
+        return forget_names(self._layout, self._catalog, self._users, self.months(), on_writer)
+
+    def drop(self, month: Month, lost: Losses, deed: Deed) -> MonthInfo:
+        dropped = self._rotation.drop(month, lost, deed, self._last_positions.get(month, 0))
+        self._last_positions.pop(month, None)
+        return dropped
+
+    def adopt(self, made: Rebuilt | Rewritten, deed: Deed | None = None) -> MonthInfo:
+        return self._rotation.adopt(made, deed)
+
+    def _set(
+        self, info: MonthInfo, lost: Losses | None = None, deed: Deed | None = None, last_position: int = 0
+    ) -> MonthInfo:
         """The catalog's commit is what changes a month, for everybody and over restarts."""
-        self._catalog.set_generation(info.month, info.generation, info.state)
+        sources = self._stored_sources if info.state is MonthState.DROPPED else ()
+        self._records.become(info, lost, deed, last_position=last_position, sources=sources)
         self._months = {**self._months, info.month: info}
         return info
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
+from retention.month import Month
 from server.errors import Exhausted
 from server.model import MonthInfo
 from server.question import (
@@ -19,9 +21,11 @@ from server.question import (
     Read,
     Table,
 )
+from server.storage.frozen_grain import Share
 from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
+from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, with_nobody
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
 from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns
 from server.storage.sqlite.answers.names import Names
@@ -39,32 +43,59 @@ UNPINNED = 2
 ATTEMPTS = UNPINNED + 3
 """An index that turns out to be damaged is left out the next time; two at once are bad luck, three a pattern."""
 
+_Codes: TypeAlias = "dict[Field, dict[str | None, int]]"
+"""The texts of a dimension, numbered as they are met."""
+
 
 class Aggregates:
     """Answers aggregate questions for one reader."""
 
-    def __init__(self, files: Files, derived: Derived, names: Names, *, rows_max: int, groups_max: int) -> None:
+    def __init__(
+        self, files: Files, derived: Derived, names: Names, frozen: FrozenMonths, *, rows_max: int, groups_max: int
+    ) -> None:
+        self._frozen = frozen
         self._files = files
         self._derived = derived
         self._names = names
         self._rows_max = rows_max
         self._groups_max = groups_max
 
-    def answer(self, questions: Sequence[Question], months: Sequence[MonthInfo]) -> Answer:
-        """All tables at one cut; `months` are those that any question touches."""
+    def answer(
+        self, questions: Sequence[Question], months: Sequence[MonthInfo], dropped: Sequence[MonthInfo] = ()
+    ) -> Answer:
+        """All tables at one cut; `months` are those that any question touches, `dropped` those that have no rows."""
+        # What is lost is looked up after the months: so whatever they have not any more is known to be lost.
+        shares = [
+            self._frozen.shares(question, [info for info in (*months, *dropped) if _touches(question, info)])
+            for question in questions
+        ]
         for attempt in range(ATTEMPTS):
             try:
                 cut = take_cut(self._files, self._derived, months, pin=attempt >= UNPINNED)
                 read = Read(months=len(months))
-                return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
+                return self._answer(questions, shares, cut, read)
             except IndexUnusable:
                 continue
         cut = take_cut(self._files, self._derived, months)
-        read = Read(months=len(months))
-        return Answer(tuple(self._table(question, cut, read) for question in questions), cut.head, read)
+        return self._answer(questions, shares, cut, Read(months=len(months)))
 
-    def _table(self, question: Question, cut: Cut, read: Read) -> Table:
-        return _OneQuestion(self, question, cut, read).table()
+    def _answer(
+        self, questions: Sequence[Question], shares: Sequence[Mapping[Month, Share]], cut: Cut, read: Read
+    ) -> Answer:
+        tables = [self._table(question, lost, cut, read) for question, lost in zip(questions, shares, strict=True)]
+        return Answer(tuple(tables), cut.head, read)
+
+    def _table(self, question: Question, shares: Mapping[Month, Share], cut: Cut, read: Read) -> Table:
+        one = _OneQuestion(self, question, cut, read)
+        if not shares:
+            return one.table(one.parts(one.months))
+        parts = one.parts([month for month in one.months if month.info.month not in shares])
+        for lost in shares.values():
+            parts += self._frozen.parts(question, lost, read)
+            mine = [month for month in one.months if month.info.month == lost.month]
+            for narrowed in of_rows(question, lost) if mine else ():
+                parts += with_nobody(_OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))
+        return one.table(parts)
 
     def limit_rows(self, read: Read) -> None:
         """Raises Exhausted(QUESTION_TOO_LARGE) once a question has looked at too many rows."""
@@ -99,19 +130,22 @@ class Aggregates:
 class _OneQuestion:
     """One question on its way through the months of a cut."""
 
-    def __init__(self, engine: Aggregates, question: Question, cut: Cut, read: Read) -> None:
+    def __init__(
+        self, engine: Aggregates, question: Question, cut: Cut, read: Read, texts: _Codes | None = None
+    ) -> None:
+        """`texts`: the codes of another one with the same dimensions, so that parts of both fit together."""
         self._engine = engine
         self._question = question
         self._cut = cut
         self._read = read
-        self._months = [month for month in cut.months if _touches(question, month.info)]
-        self._infos = [month.info for month in self._months]
+        self.months = [month for month in cut.months if _touches(question, month.info)]
+        self._infos = [month.info for month in self.months]
         self._matcher = Matcher(question.where, engine.names, self._infos)
         self._zone = zone_of(question.time_zone)
         self._people = any(metric.kind is MetricKind.USERS for metric in question.metrics)
         by_fields = {entry for entry in question.by if isinstance(entry, Field)}
         fields = fields_of(question.where) | by_fields
-        self._texts: dict[Field, dict[str | None, int]] = {entry: {} for entry in by_fields if entry.kind not in KEYED}
+        self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if texts is None else texts
         numbers = tuple(dict.fromkeys(metric.key for metric in question.metrics if metric.kind.of_numbers))
         texts = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
         self._needs = Needs(
@@ -124,16 +158,20 @@ class _OneQuestion:
         self._labelled = replace(self._needs, dimensions=metadata) if metadata == texts and not numbers else None
         """What to read of months whose index knows all metadata keys of the question."""
 
-    def table(self) -> Table:
-        """The answer."""
+    def parts(self, months: Sequence[MonthCut]) -> list[Part]:
+        """What the rows of these months have of the answer."""
         parts: list[Part] = []
-        for month in self._months:
+        for month in months:
             parts += self._of_month(month)
         if self._wanted is None:
-            parts += self._of_tail()
+            parts += self._of_tail(months)
+        return parts
+
+    def table(self, parts: Sequence[Part]) -> Table:
+        """The answer, put together."""
         combined = combine(parts, len(self._question.by), self._question.metrics)
         self._engine.limit_groups(len(combined))
-        texts: dict[Field, Texts] = {entry: list(codes) for entry, codes in self._texts.items()}
+        texts: dict[Field, Texts] = {entry: list(codes) for entry, codes in self.texts.items()}
         return table_of(self._question, combined, self._engine.names, self._infos, texts)
 
     # Places
@@ -187,12 +225,12 @@ class _OneQuestion:
                 parts.append(self._part(columns))
             return parts
 
-    def _of_tail(self) -> Iterator[Part]:
+    def _of_tail(self, months: Sequence[MonthCut]) -> Iterator[Part]:
         view = self._cut.tail
         if not len(view):
             return
-        rows = view.rows({month.info.month: month.tail_from for month in self._months})
-        removed = [month.removed for month in self._months if len(month.removed)]
+        rows = view.rows({month.info.month: month.tail_from for month in months})
+        removed = [month.removed for month in months if len(month.removed)]
         if removed:
             rows = rows.take(~np.isin(rows.position, np.concatenate(removed)))
         if len(rows):
@@ -265,7 +303,7 @@ class _OneQuestion:
     def _tag_codes(self, columns: Columns) -> tuple[Ints, Ints]:
         """Each row once for each of its tags, or once without: which row, and the code of the tag."""
         several = columns.several[TAGS]
-        known = self._texts[TAGS]
+        known = self.texts[TAGS]
         mapping = np.array([known.setdefault(value, len(known)) for value in several.values], np.int64)
         untagged = np.ones(columns.count, np.bool_)
         untagged[several.row] = False
@@ -276,7 +314,7 @@ class _OneQuestion:
 
     def _text_codes(self, entry: Field, columns: Columns) -> Ints:
         coded = columns.texts[entry]
-        known = self._texts[entry]
+        known = self.texts[entry]
         mapping = np.array([known.setdefault(value, len(known)) for value in coded.values], np.int64)
         return mapping[coded.codes] if columns.count else np.zeros(0, np.int64)
 

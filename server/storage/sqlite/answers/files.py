@@ -72,6 +72,10 @@ class Files:
 
     # Truth
 
+    def path(self, info: MonthInfo) -> Path:
+        """Where the month's events are, for whoever reads all of them with a connection of their own."""
+        return self._layout.events(info.month, info.generation)
+
     def truth(self, info: MonthInfo, *, pin: bool = False) -> apsw.Connection:
         """The month's events; pinned as they are now, so that later reads of this question see the same moment."""
         path = self._layout.events(info.month, info.generation)
@@ -80,6 +84,12 @@ class Files:
             with sqlite.translated(path):
                 self._pin(path, connection)
         return connection
+
+    def size(self, info: MonthInfo) -> int:
+        """Bytes of the file of the month's events."""
+        path = self._layout.events(info.month, info.generation)
+        with sqlite.translated(path):
+            return path.stat().st_size
 
     def _pin(self, path: Path, connection: apsw.Connection) -> None:
         if path in self._pinned:

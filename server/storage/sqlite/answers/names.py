@@ -48,6 +48,12 @@ class Names:
             found.update(user_names(self._files, info, missing))
         return found
 
+    def keys_of(self, kind: FieldKind) -> Mapping[str, int]:
+        """The keys of all types or of all sources, by name."""
+        return (
+            self._sources() if kind is FieldKind.SOURCE else {entry.name: key for key, entry in self._types().items()}
+        )
+
     def matching(self, test: OneOf | StartsWith | Present, months: Sequence[MonthInfo]) -> Keys:
         """The keys of all types, sources or users for which the test holds, as far as they occur in these months."""
         kind = test.field.kind

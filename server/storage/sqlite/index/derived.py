@@ -54,7 +54,8 @@ class Derived:
         self.erased = set(erased)
         """Months of which events were ever removed: whoever reads another one need not look."""
         self.zones: dict[str, ZoneInfo] = {name: zone_of(name) for name in ("UTC", *settings.reporting_time_zones)}
-        self.tail = Tail(head, set(months()) - set(damaged()), rows_max=settings.tail_events_max)
+        there = {month for month, info in months().items() if info.state is not MonthState.DROPPED}
+        self.tail = Tail(head, there - set(damaged()), rows_max=settings.tail_events_max)
         self.indexes = Indexes(layout, self.tail, store_id, info, Held(settings.index_cache_bytes))
         self._folder = Folder(
             self.tail,
@@ -135,6 +136,10 @@ class Derived:
         if self.indexes.path(info) is None:
             self.tail.gap_found(info.month)
 
+    def dropped(self, month: Month) -> None:
+        """All rows of a sealed month are gone."""
+        self.tail.gap_closed(month)
+
     @property
     def merging(self) -> int:
         """Months whose runs are about to be merged."""
@@ -144,6 +149,8 @@ class Derived:
         """What indexes know of these months, and the length of their files. The tail is of months that take events."""
         sizes: dict[MonthState, Size] = {}
         for info in months:
+            if info.state is MonthState.DROPPED:
+                continue
             version, index = self.indexes.version(info), self.indexes.path(info)
             rows = sum(run.rows for run in version.runs) if version else 0
             files = [self._layout.events(info.month, info.generation), *([index] if index else [])]

@@ -12,7 +12,7 @@ import structlog
 
 from retention.month import Month
 from server.errors import Corrupt, TrackdError
-from server.model import MonthInfo
+from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.index.file import IndexFile
@@ -57,6 +57,9 @@ class Indexes:
 
     def distrust(self, month: Month, problem: Exception) -> None:
         """An index could not be read: from now on its month is answered without, until it has a new one."""
+        info = self._month_info(month)
+        if info is None or info.state is MonthState.DROPPED:
+            return
         with self._lock:
             if month in self._distrusted:
                 return
@@ -102,7 +105,7 @@ class Indexes:
     def open(self, month: Month, removals_generation: Callable[[Month], int]) -> IndexFile:
         """The index of a month, for writing; a new one where there is none or none that can be used."""
         info = self._month_info(month)
-        if info is None:
+        if info is None or info.state is MonthState.DROPPED:
             raise Corrupt("FILE_MISSING", f"{month} is not in the store")
         path = self.path(info)
         if path is not None:

@@ -293,6 +293,13 @@ class Tail:
                     self.view, gaps=self.view.gaps - {month}, required={**self.view.required, month: watermark}
                 )
 
+    def gap_closed(self, month: Month) -> None:
+        """There is nothing of the month any more."""
+        with self._changed:
+            self._gap_marks[month] = self.gap_mark(month) + 1
+            required = {other: watermark for other, watermark in self.view.required.items() if other != month}
+            self.view = replace(self.view, gaps=self.view.gaps - {month}, required=required)
+
     def gap_found(self, month: Month) -> None:
         """The month's index is of no use any more."""
         with self._changed:

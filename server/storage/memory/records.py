@@ -1,0 +1,90 @@
+"""The records of the reference engine: in memory, like its events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from retention.chain import EMPTY, Deed, Head, Record, append
+from retention.facts import NOTHING_HELD, Copy
+from retention.hold import Hold
+from retention.month import Month
+from server.frozen import ANY_TYPE, Frozen, FrozenType, Kept, KeptMonths, Quarters, joined
+from server.rewriting import Losses
+from server.storage.records import Records, check_hold, copy_unknown
+
+
+class MemoryRecords(Records):
+    """See the contract."""
+
+    def __init__(self) -> None:
+        self._chain: list[Record] = []
+        self._holds: dict[str, Hold] = {}
+        self._copies: dict[Month, dict[str, Copy]] = {}
+        self._losses: dict[Month, Losses] = {}
+        self._kept: dict[Month, Kept] = {}
+        self.numbers: Mapping[Month, Mapping[str, FrozenType]] = {}
+        """What is frozen, by type; under ANY_TYPE only cells. Replaced, never changed."""
+        self._clock_ms: int | None = None
+
+    @property
+    def head(self) -> Head:
+        return self._chain[-1].head if self._chain else EMPTY
+
+    def evidence(self, after: int = 0, limit: int = 1_000) -> Sequence[bytes]:
+        return [record.line() for record in self._chain[after : after + limit]]
+
+    def record(self, deed: Deed) -> Record:
+        self._chain.append(append(self.head, deed))
+        return self._chain[-1]
+
+    def holds(self) -> Sequence[Hold]:
+        return [self._holds[code] for code in sorted(self._holds)]
+
+    def put_hold(self, hold: Hold, deed: Deed) -> None:
+        check_hold(hold, self._holds.get(hold.code))
+        self.record(deed)
+        self._holds[hold.code] = hold
+
+    def copies(self) -> Mapping[Month, Sequence[Copy]]:
+        return {month: [kept[name] for name in sorted(kept)] for month, kept in self._copies.items() if kept}
+
+    def put_copy(self, month: Month, copy: Copy, deed: Deed) -> None:
+        self.record(deed)
+        self._copies.setdefault(month, {})[copy.name] = replace(copy, held=NOTHING_HELD)
+
+    def remove_copy(self, month: Month, name: str, deed: Deed) -> None:
+        if name not in self._copies.get(month, {}):
+            raise copy_unknown(month, name)
+        self.record(deed)
+        del self._copies[month][name]
+
+    def keep(self, frozen: Frozen, deed: Deed) -> None:
+        kept = joined(frozen, self._kept.get(frozen.month))
+        self.record(deed)
+        numbers = {**self.numbers.get(frozen.month, {}), **frozen.types}
+        if frozen.together is not None:
+            numbers[ANY_TYPE] = FrozenType(Quarters((), (), ()), frozen.together)
+        self.numbers = {**self.numbers, frozen.month: numbers}
+        self._kept = {**self._kept, frozen.month: kept}
+
+    @property
+    def frozen(self) -> KeptMonths:
+        return self._kept
+
+    @property
+    def losses(self) -> Mapping[Month, Losses]:
+        return self._losses
+
+    def lose(self, month: Month, lost: Losses, deed: Deed | None) -> None:
+        """What the store does when it adopts a rewrite or drops a month."""
+        if deed is not None:
+            self.record(deed)
+        self._losses = {**self._losses, month: dict(lost)}
+
+    @property
+    def clock_accepted_ms(self) -> int | None:
+        return self._clock_ms
+
+    def accept_clock(self, now_ms: int) -> None:
+        self._clock_ms = now_ms

@@ -1,0 +1,114 @@
+"""Counting the numbers of a month from its events, once, before they change: see Reader.freeze.
+
+From the truth and not from rollups: these numbers can never be counted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from server.frozen import GRAINS, Cell, Frozen, FrozenType, Quarters
+from server.model import MonthInfo
+from server.question import BucketUnit
+from server.storage.sqlite.answers.files import Files
+from server.storage.sqlite.answers.grouping import Ints
+from server.storage.sqlite.index.rows import EMPTY, Keys, Rows, groups, joined
+from server.storage.sqlite.schema import events_table
+from server.storage.sqlite.zone_offsets import offsets_of
+from server.time_buckets import DAY_MS, QUARTER_MS, zone_of
+
+WINDOW_ROWS = 100_000
+"""Read in one step of a statement: its arrays take some megabytes."""
+
+
+def freeze(
+    files: Files,
+    info: MonthInfo,
+    types: Mapping[str, int | None],
+    sources: Mapping[int, str],
+    zones: tuple[str, ...],
+    *,
+    together: bool,
+) -> Frozen:
+    """The numbers of types, given with their keys (None: it has none); `together`: also those of all types."""
+    rows = joined(_windows(files, info))
+    last_position = int(rows.position[-1]) if len(rows) else 0
+    rows = rows.take(np.argsort(rows.type, kind="stable"))
+    starts, ends = groups(rows.type)
+    places = {int(rows.type[low]): rows.take(slice(low, high)) for low, high in zip(starts, ends, strict=True)}
+    counted = {}
+    for name, key in types.items():
+        files.unless_stopped()
+        mine = places.get(-1 if key is None else key, EMPTY)
+        counted[name] = FrozenType(_quarters(mine, sources), list(_cells(files, info, mine, zones)))
+    every = list(_cells(files, info, rows, zones)) if together else None
+    return Frozen(info.month, zones, counted, every, last_position)
+
+
+def _windows(files: Files, info: MonthInfo) -> Iterator[Rows]:
+    """All events of the month, in the order of their positions."""
+    after = 0
+    while True:
+        sql = (
+            "SELECT json_array(json_group_array(position), json_group_array(timestamp_ms), json_group_array(type), "
+            "json_group_array(user), json_group_array(source)) FROM (SELECT position, timestamp_ms, type, user, source "
+            f"FROM {events_table(info.month)} WHERE position > ? ORDER BY position LIMIT ?)"
+        )
+        ((found,),) = files.rows(info, sql, (after, WINDOW_ROWS))
+        position, time, *keys = orjson.loads(found)
+        if position:
+            yield Rows(np.array(position), np.array(time), *(np.array(column, np.uint32) for column in keys))
+        if len(position) < WINDOW_ROWS:
+            return
+        after = position[-1]
+
+
+def _quarters(rows: Rows, sources: Mapping[int, str]) -> Quarters:
+    keys = np.array(sorted(sources, key=lambda key: sources[key]), np.int64)
+    rank = np.zeros(int(keys.max(initial=0)) + 1, np.int64)
+    rank[keys] = np.arange(len(keys))
+    cells, events = np.unique(rows.timestamp_ms // QUARTER_MS * len(sources) + rank[rows.source], return_counts=True)
+    return Quarters(
+        (cells // max(len(sources), 1) * QUARTER_MS).tolist(),
+        [sources[key] for key in keys[cells % max(len(sources), 1)].tolist()],
+        events.tolist(),
+    )
+
+
+def _cells(files: Files, info: MonthInfo, rows: Rows, zones: Sequence[str]) -> Iterator[Cell]:
+    if not len(rows):
+        return
+    for zone in zones:
+        files.unless_stopped()
+        offsets = offsets_of(zone_of(zone), info.month.start_ms, info.month.end_ms)
+        days = (rows.timestamp_ms + offsets.at(rows.timestamp_ms)) // DAY_MS
+        first = int(days.min())
+        days -= first
+        events = np.bincount(days)
+        pairs = _pairs(days, rows.user)
+        for grain in GRAINS:
+            starts = offsets.date_buckets(np.arange(first, first + len(events)), grain)
+            yield from _of_grain(zone, grain, starts, events, pairs)
+
+
+def _of_grain(zone: str, grain: BucketUnit, starts: Ints, events: Ints, pairs: tuple[Ints, Keys]) -> Iterator[Cell]:
+    """`starts` and `events` say for each day which bucket it is in and how many events it has."""
+    buckets, bucket_of_day = np.unique(starts, return_inverse=True)
+    total = np.zeros(len(buckets), np.int64)
+    np.add.at(total, bucket_of_day, events)
+    days, users = pairs
+    people = np.bincount(_pairs(bucket_of_day[days], users)[0], minlength=len(buckets))
+    for bucket, count, distinct in zip(buckets.tolist(), total.tolist(), people.tolist(), strict=True):
+        if count:
+            yield Cell(zone, grain, bucket, count, distinct)
+
+
+def _pairs(groups_of: NDArray[np.int64], users: Keys) -> tuple[Ints, Keys]:
+    """Each user once in each group; nobody in none."""
+    pairs = np.unique(groups_of.astype(np.uint64) << np.uint64(32) | users)
+    pairs = pairs[(pairs & np.uint64(0xFFFF_FFFF)) != 0]
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32)

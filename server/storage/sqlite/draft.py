@@ -1,0 +1,139 @@
+"""The next generation of a month while it is being built: a file that nobody knows yet, filled from the one in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from server.model import MonthInfo, MonthState, Rebuilt
+from server.rewriting import Heard
+from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite import schema
+from server.storage.sqlite.schema import events_table
+
+WINDOW_ROWS = 50_000
+"""Copied in one statement, which takes some hundredths of a second."""
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+def removals_of(connection: apsw.Connection, database: str = "main") -> int:
+    """The last generation of removals of a month file."""
+    return connection.execute(f"SELECT value FROM {database}.about WHERE key = 'removals'").get or 0
+
+
+class Draft:
+    """A new file that takes over the rows of another one."""
+
+    def __init__(self, path: Path, source: Path, info: MonthInfo, state: MonthState) -> None:
+        self.path = path
+        self.info = info
+        self.state = state
+        self.month = info.month
+        self.events = events_table(info.month)
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        with sqlite.translated(path):
+            self.connection = apsw.Connection(str(path), flags=flags)
+            self.connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
+            # Nobody knows this file yet: if anything goes wrong it is begun again. `publish` makes it durable.
+            for name, value in (
+                ("journal_mode", "off"),
+                ("synchronous", "off"),
+                ("main.locking_mode", "exclusive"),
+                ("cache_size", -CACHE_BYTES // 1024),
+                ("temp_store", "memory"),
+            ):
+                self.connection.pragma(name, value)
+            self.connection.execute("ATTACH ? AS source", (f"{source.absolute().as_uri()}?mode=ro",))
+            # Before the first row: whatever is erased from here on shows as a change.
+            self.removals = removals_of(self.connection, "source")
+            self.connection.execute(
+                schema.sealed_schema(self.month) if state is MonthState.SEALED else schema.month_schema(self.month)
+            )
+
+    def close(self) -> None:
+        """Closes both files."""
+        with sqlite.translated(self.path):
+            self.connection.close()
+
+    def rows(self, heard: Heard | None) -> None:
+        """Copies the events, window by window: a read that takes long keeps the source's log from starting over."""
+        columns = ", ".join(schema.EVENT_COLUMNS)
+        after = done = 0
+        sql = (
+            f"INSERT INTO main.{self.events} ({columns}) SELECT {columns} FROM source.{self.events} "
+            "WHERE position > ? ORDER BY position LIMIT ?"
+        )
+        with sqlite.translated(self.path):
+            while True:
+                self.connection.execute(sql, (after, WINDOW_ROWS))
+                copied = self.connection.changes()
+                done += copied
+                if heard is not None:
+                    heard(done)
+                if copied < WINDOW_ROWS:
+                    return
+                after = self.connection.execute(f"SELECT max(position) FROM main.{self.events}").get
+
+    def changes(self) -> None:
+        """Copies the changes."""
+        changes, columns = schema.changes_table(self.month), ", ".join(schema.CHANGE_COLUMNS)
+        self.connection.execute(f"INSERT INTO main.{changes} SELECT {columns} FROM source.{changes} ORDER BY position")
+
+    def finish(self) -> None:
+        """Copies the changes, builds the indexes and takes over the dictionary rows that are used."""
+        with sqlite.translated(self.path):
+            self.changes()
+            if self.state is MonthState.SEALED:
+                self.connection.execute(schema.sealed_indexes(self.month))
+                self.connection.execute(
+                    f"INSERT INTO main.stocks SELECT type, form, count(*) FROM main.{self.events} GROUP BY type, form"
+                )
+            for table in ("types", "sources"):
+                self.connection.execute(
+                    f"INSERT OR IGNORE INTO main.{table} SELECT key, name FROM source.{table} ORDER BY key"
+                )
+            # Only those that still have events here: names are personal data.
+            self.connection.execute(
+                "INSERT OR IGNORE INTO main.users SELECT key, name FROM source.users "
+                f"WHERE key IN (SELECT user FROM main.{self.events}) ORDER BY key"
+            )
+            # Of events that are not here any more, too: their positions are not given again, and the head never falls.
+            self._last_position = self.connection.execute(
+                f"SELECT max(coalesce((SELECT value FROM source.about WHERE key = 'last_position'), 0), "
+                f"coalesce((SELECT max(position) FROM source.{self.events}), 0))"
+            ).get
+
+    def describe(self, store_id: str, generation: int, digest: str) -> Rebuilt:
+        """Writes into the file what it is."""
+        with sqlite.translated(self.path):
+            connection = apsw.Connection(str(self.path))
+            try:
+                rows, first_ms, last_ms, last = connection.execute(
+                    "SELECT count(*), min(timestamp_ms), max(timestamp_ms), coalesce(max(position), 0) "
+                    f"FROM {self.events}"
+                ).get
+                about: dict[str, object] = {
+                    "format_version": schema.FORMAT_VERSION,
+                    "store": store_id,
+                    "month": str(self.month),
+                    "generation": generation,
+                    "built_from": self.info.generation,
+                    "state": self.state.value,
+                    "rows": rows,
+                    "first_ms": first_ms,
+                    "last_ms": last_ms,
+                    "digest": digest,
+                }
+                if self.removals:
+                    about |= {"removals": self.removals, "removals_purged": self.removals}
+                if self._last_position > last:
+                    about["last_position"] = self._last_position
+                connection.pragma("journal_mode", "off")
+                connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
+                connection.pragma("application_id", schema.APPLICATION_ID)
+            finally:
+                connection.close()
+        return Rebuilt(
+            self.month, generation, self.info.generation, self.state, self.removals, rows, digest, first_ms, last_ms
+        )

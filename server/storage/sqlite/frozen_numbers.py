@@ -1,0 +1,148 @@
+"""Frozen numbers in the catalog: written by the writer's connection, read through any.
+
+`frozen_types.quarters` is deflated (zlib): one after the other, for each quarter-hour and source with events, the steps
+from one quarter-hour of the month to the next (16 bits), the places in `sources` (16 bits), and the numbers of events
+(32 bits), all unsigned and little-endian.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import apsw
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from retention.month import Month
+from server.frozen import ANY_TYPE, Cell, Frozen, Kept, Quarters
+from server.question import BucketUnit
+from server.storage.sqlite import connection as sqlite
+from server.time_buckets import DAY_MS, QUARTER_MS
+
+_DAYS_OF_UTC = ("UTC", BucketUnit.DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Events of one type in one month by quarter-hour and source: columns of equal length, in this order."""
+
+    slot: NDArray[np.int64]
+    """Quarter-hours since the month's begin."""
+    source: NDArray[np.int64]
+    """Places in `sources`."""
+    events: NDArray[np.int64]
+    sources: Sequence[str]
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+        return 3 * self.slot.nbytes + sum(60 + len(name) for name in self.sources)
+
+
+Rows: TypeAlias = "Callable[[str, Sequence[apsw.SQLiteValue]], list[Any]]"
+"""A statement and its bindings -> its rows."""
+
+
+# Writing
+
+
+def put(connection: apsw.Connection, frozen: Frozen, now_ms: int) -> None:
+    """Adds numbers, in the transaction under way."""
+    for name, numbers in frozen.types.items():
+        _put_type(connection, frozen, name, numbers.quarters)
+        _put_cells(connection, frozen.month, name, numbers.cells, now_ms)
+    if frozen.together is not None:
+        _put_type(connection, frozen, ANY_TYPE, Quarters((), (), ()))
+        _put_cells(connection, frozen.month, ANY_TYPE, frozen.together, now_ms)
+
+
+def _put_type(connection: apsw.Connection, frozen: Frozen, name: str, quarters: Quarters) -> None:
+    sources = sorted(set(quarters.sources))
+    places = {source: place for place, source in enumerate(sources)}
+    slots = (np.array(quarters.starts_ms, np.int64) - frozen.month.start_ms) // QUARTER_MS
+    columns = (
+        np.diff(slots, prepend=0).astype("<u2"),
+        np.array([places[source] for source in quarters.sources], "<u2"),
+        np.array(quarters.events, "<u4"),
+    )
+    row = (
+        str(frozen.month),
+        name,
+        orjson.dumps(frozen.zones).decode(),
+        frozen.last_position,
+        orjson.dumps(sources).decode(),
+        zlib.compress(b"".join(column.tobytes() for column in columns)),
+    )
+    connection.execute("INSERT INTO frozen_types VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def _put_cells(connection: apsw.Connection, month: Month, name: str, cells: Sequence[Cell], now_ms: int) -> None:
+    days = [cell for cell in cells if (cell.zone, cell.grain) == _DAYS_OF_UTC]
+    others = [cell for cell in cells if (cell.zone, cell.grain) != _DAYS_OF_UTC]
+    connection.executemany(
+        "INSERT INTO daily_metrics VALUES (?, ?, ?, ?, ?)",
+        [(_date(cell.bucket_ms), name, cell.events, cell.users, now_ms) for cell in days],
+    )
+    connection.executemany(
+        "INSERT INTO frozen_cells VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(str(month), name, cell.zone, cell.grain.value, cell.bucket_ms, cell.events, cell.users) for cell in others],
+    )
+
+
+# Reading
+
+
+def kept_months(connection: apsw.Connection) -> dict[Month, Kept]:
+    """What is frozen, without the numbers."""
+    found: dict[Month, Kept] = {}
+    sql = "SELECT month, event_type, zones, last_position FROM frozen_types"
+    for text, name, zones, last in sqlite.fetch(connection, sql):
+        month = Month.parse(text)
+        before = found.get(month, Kept({}, 0))
+        found[month] = Kept({**before.zones, name: tuple(orjson.loads(zones))}, max(before.last_position, last))
+    return found
+
+
+def counts(rows: Rows, month: Month, name: str) -> Counts:
+    """The events of a type whose numbers are frozen."""
+    sql = "SELECT sources, quarters FROM frozen_types WHERE month = ? AND event_type = ?"
+    ((sources, data),) = rows(sql, (str(month), name))
+    raw = zlib.decompress(data)
+    count = len(raw) // 8
+    steps, places = np.frombuffer(raw, "<u2", count), np.frombuffer(raw, "<u2", count, 2 * count)
+    events = np.frombuffer(raw, "<u4", count, 4 * count)
+    slots = np.cumsum(steps, dtype=np.int64)
+    return Counts(slots, places.astype(np.int64), events.astype(np.int64), orjson.loads(sources))
+
+
+def cells(rows: Rows, month: Month, name: str) -> Sequence[Cell]:
+    """The cells of a type, or of all together."""
+    return [*_days(rows, month, name), *_other_cells(rows, month, name)]
+
+
+def _days(rows: Rows, month: Month, name: str) -> Iterator[Cell]:
+    # By dates and not by type: they lead in the key.
+    sql = (
+        "SELECT metric_date, event_count, unique_users FROM daily_metrics "
+        "WHERE metric_date BETWEEN ? AND ? AND event_type = ?"
+    )
+    for date, events, users in rows(sql, (_date(month.start_ms), _date(month.end_ms - 1), name)):
+        moment = dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC)
+        yield Cell(*_DAYS_OF_UTC, round(moment.timestamp()) * 1000, events, users)
+
+
+def _other_cells(rows: Rows, month: Month, name: str) -> Iterator[Cell]:
+    sql = (
+        "SELECT zone, grain, bucket_ms, event_count, unique_users FROM frozen_cells WHERE month = ? AND event_type = ?"
+    )
+    for zone, grain, bucket_ms, events, users in rows(sql, (str(month), name)):
+        yield Cell(zone, BucketUnit(grain), bucket_ms, events, users)
+
+
+def _date(instant_ms: int) -> str:
+    return dt.datetime.fromtimestamp(instant_ms // DAY_MS * 86_400, dt.UTC).strftime("%Y-%m-%d")
