@@ -31,6 +31,8 @@ from server.observe import Observer
 from server.query.readers import Readers
 from server.query.service import QueryService
 from server.retention.archives import ParquetArchives
+from server.retention.endings import overdue_seconds
+from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
 from server.retention.service import RetentionService
 from server.rotation import Rotation
@@ -97,13 +99,15 @@ class Daemon:
         self._retention = RetentionService(
             store,
             self._writer.call,
-            Path(config.retention.policy) if config.retention.policy else None,
+            PolicyInUse(Path(config.retention.policy) if config.retention.policy else None),
             data / "receipts",
             ParquetArchives(store, data, _now_ms),
             now_ms=_now_ms,
             quiet_s=config.rotation.quiet_minutes * 60,
             rows_per_second=lambda: config.retention.rows_per_second_max,
         )
+        self._writer.reopens = self._retention.reopens
+        types.has_policy = self._retention.policy.covers
         self._scheduler = Scheduler(self._retention, _now_ms)
         self._rotation = Rotation(store, self._writer.call, config.rotation)
         self.rpc = RpcServer(
@@ -152,7 +156,7 @@ class Daemon:
             subscriber_lag_events=lambda: self._subscribe.lag,
             retention_last_success=lambda: _seconds(self._retention.endings.success_ms),
             retention_last_failure=lambda: _seconds(self._retention.endings.failure_ms),
-            retention_overdue_seconds=lambda: self._retention.overdue_seconds,
+            retention_overdue_seconds=lambda: overdue_seconds(self._retention.overdue_since_ms, _now_ms()),
         )
 
     def _sizes(self) -> Mapping[str, Size]:
@@ -175,7 +179,7 @@ class Daemon:
         announce(self)
         self._supervisor.ready()
         # With a policy it is the policy that says when months are sealed.
-        rotating = self._scheduler.run() if self._retention.has_policy else self._rotation.run()
+        rotating = self._scheduler.run() if self._retention.policy else self._rotation.run()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(rotating)]
         await self._stop.wait()
         for task in tasks:

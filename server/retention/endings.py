@@ -9,6 +9,8 @@ from retention.policy import Policy
 
 EVERY = ""
 """Stands for all classes: what concerns none of them alone."""
+BACKUPS = "(backups)"
+"""Stands among classes for backups that are too old."""
 
 
 class Endings:
@@ -41,3 +43,8 @@ class Endings:
             self.failure_ms = {
                 name: now_ms if {name, EVERY} & set(failed) else before for name, before in self.failure_ms.items()
             }
+
+
+def overdue_seconds(since_ms: Mapping[str, int], now_ms: int) -> Mapping[str, float]:
+    """Class -> how long the oldest of it is overdue by now; 0 where nothing is. `since_ms` has "" for backups."""
+    return {name or BACKUPS: max(0.0, (now_ms - since) / 1000) if since else 0.0 for name, since in since_ms.items()}

@@ -50,7 +50,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while self._service.has_policy:
+        while self._service.policy:
             await self.look()
             await asyncio.sleep(LOOK_S)
 
@@ -58,7 +58,7 @@ class Scheduler:
         """Runs what is due now."""
         self._service.quiet.look()
         try:
-            schedule = self._service.policy().schedule
+            schedule = self._service.policy.now().schedule
             now_ms = self._now_ms()
             if schedule is None:
                 self._planned, self._service.next_run_ms = None, None

@@ -31,12 +31,13 @@ from retention.overdue import overdue
 from retention.plan import Overdue, Plan, PlanUnreadable, from_document
 from retention.planning import plan as make_plan
 from retention.policy import Policy
-from retention.policy_file import PolicyProblems, parse
 from server.errors import Invalid, NotFound, Precondition, TrackdError, Unavailable, unexpected
+from server.model import Batch, MonthState
 from server.retention import receipts
 from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
 from server.retention.pace import Pace
+from server.retention.policy_in_use import PolicyInUse
 from server.retention.quiet import Quiet
 from server.retention.stocktaking import Stocktaking
 from server.retention.store_port import Archives, StorePort
@@ -49,9 +50,7 @@ Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs something on the writer's thread, between two groups."""
 
 SCHEDULER = "scheduler"
-BACKUPS = "(backups)"
-"""Overdue backups are of no class; this stands for them among classes."""
-AGREE, PLACE_HOLD, RELEASE_HOLD = "agree", "place_hold", "release_hold"
+AGREE, PLACE_HOLD, RELEASE_HOLD, REOPEN = "agree", "place_hold", "release_hold", "reopen"
 NO_PLAN = "0" * 64
 
 
@@ -81,7 +80,7 @@ class RetentionService:
         self,
         store: Store,
         on_writer: Call,
-        policy_file: Path | None,
+        policy: PolicyInUse,
         folder: Path,
         archives: Archives,
         *,
@@ -89,10 +88,10 @@ class RetentionService:
         quiet_s: float,
         rows_per_second: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`folder`: where receipts go. Without a policy file nothing can be planned; holds and evidence are there."""
+        """`folder`: where receipts go. Without a policy nothing can be planned; holds and evidence are there."""
         self._store = store
         self._call = on_writer
-        self._policy_file = policy_file
+        self.policy = policy
         self._folder = folder
         self._now_ms = now_ms
         self._pace = Pace(rows_per_second)
@@ -100,6 +99,7 @@ class RetentionService:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
         self.quiet = Quiet(store, quiet_s)
+        self._reopening: set[Month] = set()
         self._stocktaking = Stocktaking(
             store,
             self._on_writer,
@@ -118,15 +118,6 @@ class RetentionService:
         self.endings = Endings()
         """When runs last ended well, and not. For gauges."""
 
-    @property
-    def overdue_seconds(self) -> Mapping[str, float]:
-        """Class -> how long the oldest of it is overdue by now, 0 if nothing is, as of the last look. For gauges."""
-        now_ms = self._now_ms()
-        return {
-            name or BACKUPS: max(0.0, (now_ms - since_ms) / 1000) if since_ms else 0.0
-            for name, since_ms in self.overdue_since_ms.items()
-        }
-
     # On other threads
 
     def _on_writer(self, action: Callable[[], T]) -> T:
@@ -141,37 +132,42 @@ class RetentionService:
         return await self._loop.run_in_executor(self._thread, work)
 
     def _importing(self) -> bool:
-        return self.quiet.importing(self.policy().seal_after, self._now_ms())
+        return self.quiet.importing(self.policy.now().seal_after, self._now_ms())
 
-    # The policy
+    # Late events
 
-    @property
-    def has_policy(self) -> bool:
-        """Whether a file was named; not whether it is sound."""
-        return self._policy_file is not None
+    def reopens(self, batch: Batch, late: Sequence[int]) -> bool:
+        """Begins to open the sealed months of these events again, where the policy says so and nothing is lost yet.
 
-    def policy(self) -> Policy:
-        """The policy as its file is now. Precondition(POLICY_MISSING, POLICY_UNUSABLE)."""
-        if self._policy_file is None:
-            raise Precondition(
-                "POLICY_MISSING",
-                "this daemon has no retention policy",
-                hint="name one in its settings: [retention] policy = FILE; deploy/retention.toml is an example",
-            )
+        On the writer's thread; whether any month is opened. The policy seals it again some days later.
+        """
+        months = {Month.of(batch.timestamps_ms[row]) for row in late if self.policy.takes_late(batch.types[row])}
+        records = self._store.records
+        touched = records.losses.keys() | records.frozen_types.keys() | records.copies().keys()
+        wanted = months - touched
+        for month in wanted - self._reopening:
+            self._reopening.add(month)
+            self._loop.call_soon_threadsafe(self._loop.create_task, self._reopen(month))
+        return bool(wanted)
+
+    async def _reopen(self, month: Month) -> None:
         try:
-            return parse(self._policy_file.read_text("utf-8"))
-        except PolicyProblems as error:
-            problem = f"the policy has {len(error.problems)} problems, the first: {error.problems[0].problem}"
-        except (OSError, UnicodeDecodeError) as error:
-            problem = f"the policy cannot be read: {error}"
-        raise Precondition("POLICY_UNUSABLE", problem, hint=f"see: trackd retention lint {self._policy_file}")
+            made = await self._beside(lambda: self._store.rebuild(month, MonthState.OPEN))
+            await self._call(
+                lambda: self._store.adopt(made, _deed(self._now_ms(), REOPEN, SCHEDULER, month=str(month)))
+            )
+            log.info("month_reopened", month=str(month))
+        except TrackdError as error:
+            log.error("month_not_reopened", month=str(month), reason=error.reason)
+        finally:
+            self._reopening.discard(month)
 
     # Plans
 
     async def plan(self, accepted: Collection[str] = ()) -> Plan:
         """What would be done now. Invalid(GUARD_UNKNOWN) for a guard that cannot be accepted."""
         _require_guards(accepted)
-        policy = self.policy()
+        policy = self.policy.now()
         return await self._beside(lambda: self._planned(policy, accepted))
 
     def _planned(self, policy: Policy, accepted: Collection[str]) -> Plan:
@@ -203,7 +199,7 @@ class RetentionService:
 
         Whether the plan is stale shows in the job: it ends with Precondition(PLAN_STALE) before anything was done.
         """
-        policy = self.policy()
+        policy = self.policy.now()
         running = next((job for job in self._jobs.values() if job.state is JobState.RUNNING), None)
         if running is not None:
             raise Precondition(
@@ -274,7 +270,7 @@ class RetentionService:
 
     async def agree(self, plan_id: str, actor: str) -> None:
         """A second person's word for what the policy wants two for; it is recorded."""
-        policy = self.policy()
+        policy = self.policy.now()
         deed = _deed(self._now_ms(), AGREE, actor, plan_id=plan_id, policy_digest=policy.digest)
         await self._call(lambda: self._store.records.record(deed))
 
@@ -296,7 +292,7 @@ class RetentionService:
 
     async def status(self) -> Status:
         """How it stands now, from the data."""
-        policy = self.policy()
+        policy = self.policy.now()
 
         def look() -> Status:
             facts, now_ms = self._port.facts(policy, self._now_ms()), self._now_ms()

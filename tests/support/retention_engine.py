@@ -46,6 +46,7 @@ class FakeArchives:
     now_ms: int = 0
     failing: Collection[str] = ()
     kept: dict[str, _Kept] = field(default_factory=dict)
+    made: int = 0
 
     def learn(self, targets: Iterable[ArchiveTarget]) -> None:
         """Needs none."""
@@ -75,9 +76,10 @@ class FakeArchives:
         events = {event.position: event for event in events_of(self.store, month)}
         found = [(events[position], form) for position, form in chosen]
         heard(len(found))
+        self.made += 1
         made = Copy(
             kind=CopyKind.ARCHIVE,
-            name=f"archive-{len(self.kept)}-{counted.generation}",
+            name=f"archive-{self.made}",
             types=tuple(sorted({event.type for event, _form in found})),
             rows=len(found),
             bytes=len(found) * ROW_BYTES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retention.policy import Policy
-from server.retention.endings import EVERY, Endings
+from server.retention.endings import EVERY, Endings, overdue_seconds
 from tests.support.policies import drop, event_class, policy
 
 
@@ -44,3 +44,8 @@ def test_what_stops_a_whole_run_stops_it_for_each_class() -> None:
     endings.ended(300, failed=[EVERY])
     assert endings.failure_ms == {"a": 300, "b": 300}
     assert endings.success_ms == {"a": 100, "b": 100}
+
+
+def test_what_is_overdue_is_so_for_so_many_seconds() -> None:
+    """From the moment that it should have gone; a clock that is behind makes none of it negative."""
+    assert overdue_seconds({"a": 0, "b": 1_000, "": 5_000}, 4_000) == {"a": 0, "b": 3, "(backups)": 0}
