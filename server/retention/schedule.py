@@ -13,6 +13,7 @@ from cronsim import CronSim
 from retention.applying import Status
 from retention.policy import Schedule
 from server.errors import TrackdError
+from server.retention.endings import EVERY
 from server.retention.service import SCHEDULER, RetentionService
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Scheduler:
                 self._stock_due_ms = now_ms + int(STOCK_S * 1000)
                 await self._service.status()
         except TrackdError as error:
+            self._service.endings.ended(self._now_ms(), failed=[EVERY])
             log.error("retention_not_run", reason=error.reason, problem=str(error))
 
     def _due(self, schedule: Schedule, now_ms: int) -> bool:

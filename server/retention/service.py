@@ -34,6 +34,7 @@ from retention.policy import Policy
 from server.errors import Invalid, NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.model import Batch, MonthState
 from server.retention import receipts
+from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
 from server.retention.pace import Pace
 from server.retention.policy_in_use import PolicyInUse
@@ -114,8 +115,8 @@ class RetentionService:
         """When the scheduler runs next."""
         self.overdue_since_ms: Mapping[str, int] = {}
         """Class -> since when something of it is overdue, as of the last look. For gauges."""
-        self.last_success_ms: Mapping[str, int] = {}
-        """Class -> when a run last ended with nothing of it undone. For gauges."""
+        self.endings = Endings()
+        """When runs last ended well, and not. For gauges."""
 
     # On other threads
 
@@ -179,6 +180,7 @@ class RetentionService:
         found = overdue(policy, facts, now_ms)
         late = {one.class_name: one.since_ms for one in found}
         self.overdue_since_ms = {one.name: late.get(one.name, 0) for one in policy.classes} | late
+        self.endings.know(policy, now_ms)
         return found
 
     def read_plan(self, document: str | bytes) -> Plan:
@@ -221,9 +223,11 @@ class RetentionService:
         except Exception as error:  # noqa: BLE001  # a defect ends the job, not the daemon
             job.end(error=unexpected(error))
         else:
-            self._note_success(policy, receipt)
+            self._note_ending(receipt)
             job.end(receipt=receipt)
         if job.error:
+            if job.actor == SCHEDULER:  # what a person tries and is told is no reason to tell others
+                self.endings.ended(self._now_ms(), failed=[EVERY])
             log.error("retention_failed", job=job.number, reason=job.error.reason)
 
     def _applied(self, job: Job, policy: Policy, plan: Plan) -> Receipt:
@@ -248,10 +252,10 @@ class RetentionService:
                 )  # fmt: skip
         return receipt
 
-    def _note_success(self, policy: Policy, receipt: Receipt) -> None:
+    def _note_ending(self, receipt: Receipt) -> None:
         undone = {one.action.class_name for one in receipt.results if one.status is not RunStatus.DONE}
-        done = {one.name: receipt.ended_ms for one in policy.classes if one.name not in undone and "" not in undone}
-        self.last_success_ms = {**self.last_success_ms, **done}
+        failed = {one.action.class_name for one in receipt.results if one.status is RunStatus.FAILED}
+        self.endings.ended(receipt.ended_ms, undone=undone, failed=failed)
 
     def job(self, number: int) -> Job:
         """A job of this run of the daemon. NotFound(JOB_UNKNOWN)."""
