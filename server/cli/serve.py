@@ -86,11 +86,7 @@ def serve(
     tokens: _Tokens = None,
     allow_insecure: _AllowInsecure = False,
     allow_insecure_metrics: _AllowInsecureMetrics = False,
-    allow_accepted: _Listen = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="gRPC address; port 0 takes a free one. [default: 127.0.0.1:7077]"),
-]
-_AllowAccepted = False,
+    allow_accepted: _AllowAccepted = False,
     closed_registry: _ClosedRegistry = False,
     ready_file: _ReadyFile = None,
     log_format: Annotated[
