@@ -9,7 +9,7 @@ import pytest
 
 from server.config import Query, Storage
 from server.errors import Exhausted
-from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, OneOf, Question
+from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, OneOf, Question, StartsWith
 from server.storage.contract import Reader
 from server.storage.sqlite.answers import aggregate
 from server.storage.sqlite.store import SqliteStore
@@ -107,3 +107,10 @@ def test_too_many_groups_are_refused(reader: Reader) -> None:
     month = {"start_ms": 1_761_955_200_000}
     error = refusal(reader, Question((EVENTS,), (USER,), **month))  # type: ignore[arg-type]
     assert (error.reason, "50 groups" in error.message) == ("QUESTION_TOO_LARGE", True)
+
+
+def test_no_prefix_is_that_of_nobody(reader: Reader) -> None:
+    """An empty list of prefixes matches no user, as it matches no type."""
+    for field in (USER, TYPE):
+        answer = reader.aggregate([Question((EVENTS,), where=StartsWith(field, ()), start_ms=1_761_955_200_000)])
+        assert answer.tables[0].values[0] == [0]

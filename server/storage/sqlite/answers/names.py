@@ -68,7 +68,7 @@ class Names:
             return [key for name in test.values for key in self._user_keys(name, months)]
         if isinstance(test, Present):
             return [0]  # whoever asks wants to know who is nobody
-        if "" in test.prefixes:
+        if not test.prefixes or "" in test.prefixes:
             return []
         condition = " OR ".join("substr(name, 1, ?) = ?" for _prefix in test.prefixes)
         bindings = [value for prefix in test.prefixes for value in (len(prefix), prefix)]
