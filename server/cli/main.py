@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import typer
 
-from server.cli import archive, bench, check, count, demo, events, health, query, retention, serve, slo, tail, types
+from server.cli import archive, bench, check, count, demo, events, health, query, serve, slo, tail, types
 from server.cli.importing import command as importing
 from server.cli.pulling import command as pulling
+from server.cli.retention import command as retention
 from server.cli.terminal import EXIT_CODES
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app.add_typer(types.app, name="types", rich_help_panel="Send and ask")
 app.command("health", rich_help_panel="Operate")(health.health)
 app.command("check", rich_help_panel="Operate")(check.check)
 app.add_typer(retention.app, name="retention", rich_help_panel="Operate")
+app.add_typer(retention.hold, name="hold", rich_help_panel="Operate")
 app.add_typer(archive.app, name="archive", rich_help_panel="Operate")
 app.add_typer(slo.app, name="slo", rich_help_panel="Operate")
 app.add_typer(bench.app, name="bench", rich_help_panel="Operate")
