@@ -1,7 +1,8 @@
 """Retention beside a running daemon: plans, jobs, holds, what is overdue, and the evidence of what was done.
 
-Lives on the event loop. What takes long runs on one thread of its own, one job at a time; what is committed is
-committed by the writer, between two groups.
+Lives on the event loop. Jobs run on one thread of their own, one at a time; plans are made, and questions about
+retention answered, on another, so that nobody waits for a job to see how things stand. What is committed is committed
+by the writer, between two groups.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from retention.plan import Overdue, Plan, PlanUnreadable, from_document
 from retention.planning import plan as make_plan
 from retention.policy import Policy
 from retention.policy_file import PolicyProblems, parse
+from retention.port import ActionFailed
 from server.errors import Invalid, NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.retention import receipts
 from server.retention.jobs import KEPT, Job, JobState
@@ -95,16 +97,10 @@ class RetentionService:
         self._pace = Pace(rows_per_second)
         self._versions = _versions()
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
+        self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention-look")
         self.quiet = Quiet(store, quiet_s)
-        self._stocktaking = Stocktaking(
-            store,
-            self._on_writer,
-            held_copy=archives.held,
-            is_importing=self._importing,
-            is_ingesting=self.quiet.ingesting,
-        )
-        self._port = StorePort(store, self._on_writer, self._stocktaking, archives)
+        self._port, self._view = (self._make_port(archives) for _thread in (self._working, self._looking))
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._next_job = 1
         self._stopping = False
@@ -117,16 +113,32 @@ class RetentionService:
 
     # On other threads
 
+    def _make_port(self, archives: Archives) -> StorePort:
+        """For one thread."""
+        stocktaking = Stocktaking(
+            self._store,
+            self._on_writer,
+            held_copy=archives.held,
+            is_importing=self._importing,
+            is_ingesting=self.quiet.ingesting,
+        )
+        return StorePort(self._store, self._on_writer, stocktaking, archives)
+
     def _on_writer(self, action: Callable[[], T]) -> T:
         """From the thread of retention."""
         call: Any = self._call(action)
         result: T = asyncio.run_coroutine_threadsafe(call, self._loop).result()
         return result
 
-    async def _beside(self, work: Callable[[], T]) -> T:
+    async def _on(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._stopping:
             raise Unavailable("DRAINING", "the daemon is stopping", hint="try again after the restart")
-        return await self._loop.run_in_executor(self._thread, work)
+        try:
+            return await self._loop.run_in_executor(thread, work)
+        except ActionFailed as error:  # the store's error, in the words of the port
+            if isinstance(error.__cause__, TrackdError):
+                raise error.__cause__ from None
+            raise
 
     def _importing(self) -> bool:
         return self.quiet.importing(self.policy().seal_after, self._now_ms())
@@ -160,11 +172,11 @@ class RetentionService:
         """What would be done now. Invalid(GUARD_UNKNOWN) for a guard that cannot be accepted."""
         _require_guards(accepted)
         policy = self.policy()
-        return await self._beside(lambda: self._planned(policy, accepted))
+        return await self._on(self._looking, lambda: self._planned(policy, accepted))
 
     def _planned(self, policy: Policy, accepted: Collection[str]) -> Plan:
         now_ms = self._now_ms()
-        facts = self._port.facts(policy, self._now_ms())
+        facts = self._view.facts(policy, self._now_ms())
         self._note_overdue(policy, facts, now_ms)
         return make_plan(policy, facts, now_ms, accepted)
 
@@ -206,7 +218,7 @@ class RetentionService:
 
     async def _run(self, job: Job, policy: Policy, plan: Plan) -> None:
         try:
-            receipt = await self._beside(lambda: self._applied(job, policy, plan))
+            receipt = await self._on(self._working, lambda: self._applied(job, policy, plan))
         except Stale as stale:
             job.end(error=_stale(stale))
         except TrackdError as error:
@@ -283,11 +295,11 @@ class RetentionService:
         policy = self.policy()
 
         def look() -> Status:
-            facts, now_ms = self._port.facts(policy, self._now_ms()), self._now_ms()
+            facts, now_ms = self._view.facts(policy, self._now_ms()), self._now_ms()
             head = self._on_writer(lambda: self._store.records.head)
             return Status(policy, self._note_overdue(policy, facts, now_ms), facts, head, now_ms)
 
-        return await self._beside(look)
+        return await self._on(self._looking, look)
 
     async def evidence(self, after: int, limit: int) -> Sequence[bytes]:
         """Lines of the chain, oldest first."""
@@ -339,7 +351,8 @@ class RetentionService:
         self._stopping = True
         for job in self._jobs.values():
             job.cancel()
-        await self._loop.run_in_executor(None, self._thread.shutdown)
+        for thread in (self._working, self._looking):
+            await self._loop.run_in_executor(None, thread.shutdown)
 
 
 def _versions() -> dict[str, str]:

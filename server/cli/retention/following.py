@@ -105,14 +105,10 @@ def show_receipt(receipt: dict[str, Any]) -> None:
         show_line(f"and {counted(len(undone) - SHOWN, 'action')} more that were not done; the receipt has them")
     for code, rows in sorted(_withheld(results).items()):
         show_line(f"withheld by {code}: {counted(rows, 'event')}", "magenta")
-    told = ", ".join(f"{show_number(count)} {status}" for status, count in sorted(statuses.items()))
-    head = receipt["evidence"]
-    say(
-        f"plan {receipt['plan_id'][:12]} applied by {harmless(receipt['actor'])} at {minute(receipt['started_ms'])} UTC "
-        f"in {seconds:,.1f} s: {told or 'nothing to do'}",
-        "bold",
-    )
-    say(f"evidence: {head['sequence']}:{head['digest']}", "dim")
+    told = ", ".join(f"{show_number(count)} {status}" for status, count in sorted(statuses.items())) or "no action"
+    when = f"at {minute(receipt['started_ms'])} UTC in {seconds:,.1f} s"
+    say(f"plan {receipt['plan_id'][:12]} applied by {harmless(receipt['actor'])} {when}: {told}", "bold")
+    say(f"evidence: {receipt['evidence']['sequence']}:{receipt['evidence']['digest']}", "dim")
 
 
 def _sums(done: list[dict[str, Any]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from retention.plan import Plan
 from retention.plan_text import Style, plan_lines
 from server.cli.lines import show_number
-from server.cli.terminal import harmless, out
+from server.cli.terminal import harmless, out, say
 
 STYLES = {
     Style.HEADING: "bold",
@@ -33,6 +33,10 @@ def show_plan(plan: Plan, *, every_month: bool = False) -> None:
     """The plan for people, in colours where there are any."""
     for line in plan_lines(plan, every_month=every_month):
         show_line(line.text, STYLES[line.style])
+    stopping = [one.name for one in plan.guards if not one.accepted]
+    if stopping and plan.actions:
+        options = " ".join(f"--accept {name}" for name in stopping)
+        say(f"if that is how it should be: trackd retention plan {options}", "dim")
 
 
 def show_line(text: str, style: str = "") -> None:
