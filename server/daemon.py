@@ -146,6 +146,9 @@ class Daemon:
             event_loop_lag_seconds=lambda: max(tuple(self._loop_lags_s)),
             subscribers=lambda: self._subscribe.streams,
             subscriber_lag_events=lambda: self._subscribe.lag,
+            retention_last_success=lambda: _seconds(self._retention.marks.success_ms),
+            retention_last_failure=lambda: _seconds(self._retention.marks.failure_ms),
+            retention_overdue_seconds=lambda: _since(self._retention.marks.overdue_since_ms, _now_ms()),
         )
 
     def _sizes(self) -> Mapping[str, Size]:
@@ -215,6 +218,15 @@ class Daemon:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _seconds(times_ms: Mapping[str, int]) -> Mapping[str, float]:
+    return {name: time_ms / 1000 for name, time_ms in times_ms.items()}
+
+
+def _since(begins_ms: Mapping[str, int], now_ms: int) -> Mapping[str, float]:
+    """Seconds since each begin; 0 where there is none."""
+    return {name: max(0, now_ms - begin_ms) / 1000 if begin_ms else 0.0 for name, begin_ms in begins_ms.items()}
 
 
 def _allow_open_files() -> None:

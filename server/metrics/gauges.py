@@ -11,8 +11,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 Reading = Callable[[], float]
-ByState = Callable[[], Mapping[str, float]]
-"""A value for each state of months."""
+ByWord = Callable[[], Mapping[str, float]]
+"""A value for each state of months, or each class of the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Gauges:
         Reading, About("trackd_months_damaged", "Months that cannot be read and refuse everything.")
     ]
     month_rows: Annotated[
-        ByState, About("trackd_month_rows", "Events in months, as far as the index knows them.", "state")
+        ByWord, About("trackd_month_rows", "Events in months, as far as the index knows them.", "state")
     ]
     month_bytes: Annotated[
-        ByState, About("trackd_month_bytes", "Bytes of the files of months, without their write-ahead logs.", "state")
+        ByWord, About("trackd_month_bytes", "Bytes of the files of months, without their write-ahead logs.", "state")
     ]
     event_types: Annotated[Reading, About("trackd_event_types", "Event types that are registered.")]
     event_types_max: Annotated[
@@ -100,6 +100,30 @@ class Gauges:
             "Positions from the slowest subscriber to the head: at most so many events are still to be sent to it.",
         ),
     ]
+    retention_last_success: Annotated[
+        ByWord,
+        About(
+            "trackd_retention_last_success_timestamp_seconds",
+            "When a run of retention last ended well for a class of the policy, or began to know it; Unix seconds.",
+            "class",
+        ),
+    ]
+    retention_last_failure: Annotated[
+        ByWord,
+        About(
+            "trackd_retention_last_failure_timestamp_seconds",
+            "When a run of retention last failed for a class of the policy; Unix seconds, 0 if none has.",
+            "class",
+        ),
+    ]
+    retention_overdue_seconds: Annotated[
+        ByWord,
+        About(
+            "trackd_retention_overdue_seconds",
+            "Seconds that the oldest events of a class, in whichever copy, are kept beyond what the policy allows.",
+            "class",
+        ),
+    ]
 
 
 class GaugeCollector(Collector):
@@ -107,7 +131,7 @@ class GaugeCollector(Collector):
 
     def __init__(self, gauges: Gauges) -> None:
         hints = get_type_hints(Gauges, include_extras=True)
-        self._gauges: list[tuple[About, Reading | ByState]] = [
+        self._gauges: list[tuple[About, Reading | ByWord]] = [
             (hint.__metadata__[0], getattr(gauges, field)) for field, hint in hints.items()
         ]
 

@@ -56,9 +56,11 @@ class Scheduler:
     async def look(self) -> None:
         """Runs what is due now."""
         self._service.quiet.look()
+        now_ms = self._now_ms()
         try:
-            schedule = self._service.policy().schedule
-            now_ms = self._now_ms()
+            policy = self._service.policy()
+            schedule = policy.schedule
+            self._service.marks.know(policy, now_ms)
             if schedule is None:
                 self._planned, self._service.next_run_ms = None, None
             elif self._due(schedule, now_ms):
@@ -68,6 +70,7 @@ class Scheduler:
                 await self._service.status()
         except TrackdError as error:
             log.error("retention_not_run", reason=error.reason, problem=str(error))
+            self._service.marks.failed(now_ms)
 
     def _due(self, schedule: Schedule, now_ms: int) -> bool:
         """Whether it fires. A run that was missed while the clock stood elsewhere is not made up for twice."""

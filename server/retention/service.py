@@ -11,7 +11,7 @@ import asyncio
 import json
 import platform
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,6 +37,7 @@ from retention.port import ActionFailed
 from server.errors import Invalid, NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.retention import receipts
 from server.retention.jobs import KEPT, Job, JobState
+from server.retention.marks import Marks
 from server.retention.pace import Pace
 from server.retention.quiet import Quiet
 from server.retention.stocktaking import Stocktaking
@@ -52,6 +53,7 @@ Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 SCHEDULER = "scheduler"
 AGREE, PLACE_HOLD, RELEASE_HOLD = "agree", "place_hold", "release_hold"
 NO_PLAN = "0" * 64
+PLAN_STALE = "PLAN_STALE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,8 @@ class RetentionService:
         self._stopping = False
         self.next_run_ms: int | None = None
         """When the scheduler runs next."""
-        self.overdue_since_ms: Mapping[str, int] = {}
-        """Class -> since when something of it is overdue, as of the last look. For gauges."""
-        self.last_success_ms: Mapping[str, int] = {}
-        """Class -> when a run last ended with nothing of it undone. For gauges."""
+        self.marks = Marks()
+        """For gauges."""
 
     # On other threads
 
@@ -172,19 +172,14 @@ class RetentionService:
         """What would be done now. Invalid(GUARD_UNKNOWN) for a guard that cannot be accepted."""
         _require_guards(accepted)
         policy = self.policy()
-        return await self._on(self._looking, lambda: self._planned(policy, accepted))
 
-    def _planned(self, policy: Policy, accepted: Collection[str]) -> Plan:
-        now_ms = self._now_ms()
-        facts = self._view.facts(policy, self._now_ms())
-        self._note_overdue(policy, facts, now_ms)
-        return make_plan(policy, facts, now_ms, accepted)
+        def look() -> Plan:
+            now_ms = self._now_ms()
+            return make_plan(policy, self._view.facts(policy, now_ms), now_ms, accepted)
 
-    def _note_overdue(self, policy: Policy, facts: Facts, now_ms: int) -> tuple[Overdue, ...]:
-        found = overdue(policy, facts, now_ms)
-        late = {one.class_name: one.since_ms for one in found}
-        self.overdue_since_ms = {one.name: late.get(one.name, 0) for one in policy.classes} | late
-        return found
+        made = await self._on(self._looking, look)
+        self.marks.planned(policy, made)
+        return made
 
     def read_plan(self, document: str | bytes) -> Plan:
         """The plan of its JSON document. Invalid(PLAN_UNREADABLE)."""
@@ -218,7 +213,7 @@ class RetentionService:
 
     async def _run(self, job: Job, policy: Policy, plan: Plan) -> None:
         try:
-            receipt = await self._on(self._working, lambda: self._applied(job, policy, plan))
+            receipt, late = await self._on(self._working, lambda: self._applied(job, policy, plan))
         except Stale as stale:
             job.end(error=_stale(stale))
         except TrackdError as error:
@@ -226,12 +221,15 @@ class RetentionService:
         except Exception as error:  # noqa: BLE001  # a defect ends the job, not the daemon
             job.end(error=unexpected(error))
         else:
-            self._note_success(policy, receipt)
+            self.marks.ran(policy, receipt)
+            self.marks.looked(policy, late, receipt.ended_ms)
             job.end(receipt=receipt)
         if job.error:
             log.error("retention_failed", job=job.number, reason=job.error.reason)
+            if job.error.reason != PLAN_STALE:
+                self.marks.failed(self._now_ms())
 
-    def _applied(self, job: Job, policy: Policy, plan: Plan) -> Receipt:
+    def _applied(self, job: Job, policy: Policy, plan: Plan) -> tuple[Receipt, tuple[Overdue, ...]]:
         def heard(progress: Progress) -> None:
             job.unless_cancelled()
             self._pace.keep(progress.rows)
@@ -242,7 +240,7 @@ class RetentionService:
         run = Run(plan, policy, self._port, job.actor, self._now_ms, self._versions, agreed, heard)
         receipt = run.apply()
         receipts.keep(self._folder, receipt)
-        self._note_overdue(policy, self._port.facts(policy, self._now_ms()), self._now_ms())
+        late = overdue(policy, self._port.facts(policy, receipt.ended_ms), receipt.ended_ms)
         for one in receipt.results:
             if one.status is RunStatus.FAILED:
                 log.error(
@@ -250,12 +248,7 @@ class RetentionService:
                     action=str(one.action.kind), month=str(one.action.month), class_name=one.action.class_name,
                     reason=one.reason,
                 )  # fmt: skip
-        return receipt
-
-    def _note_success(self, policy: Policy, receipt: Receipt) -> None:
-        undone = {one.action.class_name for one in receipt.results if one.status is not RunStatus.DONE}
-        done = {one.name: receipt.ended_ms for one in policy.classes if one.name not in undone and "" not in undone}
-        self.last_success_ms = {**self.last_success_ms, **done}
+        return receipt, late
 
     def job(self, number: int) -> Job:
         """A job of this run of the daemon. NotFound(JOB_UNKNOWN)."""
@@ -297,9 +290,11 @@ class RetentionService:
         def look() -> Status:
             facts, now_ms = self._view.facts(policy, self._now_ms()), self._now_ms()
             head = self._on_writer(lambda: self._store.records.head)
-            return Status(policy, self._note_overdue(policy, facts, now_ms), facts, head, now_ms)
+            return Status(policy, overdue(policy, facts, now_ms), facts, head, now_ms)
 
-        return await self._on(self._looking, look)
+        found = await self._on(self._looking, look)
+        self.marks.looked(policy, found.overdue, found.now_ms)
+        return found
 
     async def evidence(self, after: int, limit: int) -> Sequence[bytes]:
         """Lines of the chain, oldest first."""

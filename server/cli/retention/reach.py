@@ -30,8 +30,8 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="unix:PATH|HOST:PORT",
-        help=f"The daemon. By default {SOCKET_TARGET} if there is that socket, else TRACKD_TARGET "
-        "(which comes first if it is a socket, too).",
+        help="The daemon: by default the socket in ./trackd-data if there is one, else TRACKD_TARGET (which comes "
+        "first if it names a socket).",
         show_default=False,
     ),
 ]
