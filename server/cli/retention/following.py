@@ -120,9 +120,9 @@ def _sums(done: list[dict[str, Any]]) -> Iterator[str]:
         before, after = (sum(one["rows"][side] for one in ones) for side in (0, 1))
         months = len({one["month"] for one in ones})
         size = sum(one["bytes"][1] - one["bytes"][0] for one in ones)
-        change = counted(after, "event") if before == after else f"{show_number(before)} to {counted(after, 'event')}"
+        change = f", {show_number(before)} to {counted(after, 'event')}" if before != after else ""
         grown = f", {'+' if size > 0 else '-'}{decimal(abs(size))}" if size else ""
-        yield f"done {action.replace('_', ' ')} {name}".rstrip() + f": {counted(months, 'month')}, {change}{grown}"
+        yield f"done {action.replace('_', ' ')} {name}".rstrip() + f": {counted(months, 'month')}{change}{grown}"
 
 
 def _withheld(results: list[dict[str, Any]]) -> Counter[str]:

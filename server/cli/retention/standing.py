@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 from rich.text import Text
-from trackd.retention import GetRetentionStatusResponse, RetentionMonth, RetentionStep
+from trackd.retention import GetRetentionStatusResponse, RetentionClass, RetentionMonth, RetentionStep
 
 from retention.plan import ExitCode
 from server.cli.lines import show_number
@@ -50,7 +50,7 @@ def months(target: Target = None, timeout: Timeout = 600.0, as_json: AsJson = Fa
     for one in found:
         held = sum(each.held for each in one.classes)
         ahead = [step.due_ms for each in one.classes for step in each.steps if not step.due and each.events]
-        late = any(step.due for each in one.classes for step in each.steps if each.events)
+        late = any(_to_do(each, step) for each in one.classes for step in each.steps)
         shown.add_row(
             one.month,
             show_number(one.events),
@@ -90,7 +90,9 @@ def explain(
         if not each.class_name:
             show_line("    nothing ever happens to these: give their types a class", "magenta")
         for step in each.steps:
-            show_line(f"    {_when(step)}  {step.rule}", "yellow" if step.due and each.events else "")
+            show_line(
+                f"    {_when(step):<24}{step.rule}", "yellow" if _to_do(each, step) else "dim" if step.done else ""
+            )
     for copy in one.copies:
         read = "read back and compared" if copy.verified else "not verified"
         where = f" in {copy.target}" if copy.target else ""
@@ -100,7 +102,13 @@ def explain(
 
 
 def _when(step: RetentionStep) -> str:
-    return f"{'since' if step.due else 'from '} {day(step.due_ms)}"
+    if step.done:
+        return f"done, was due {day(step.due_ms)}"
+    return f"{'due since' if step.due else 'from'} {day(step.due_ms)}"
+
+
+def _to_do(one: RetentionClass, step: RetentionStep) -> bool:
+    return step.due and not step.done and one.events > one.held
 
 
 def _show_status(found: GetRetentionStatusResponse) -> None:
@@ -166,7 +174,10 @@ def _month(one: RetentionMonth) -> dict[str, Any]:
                 "events": each.events,
                 "held": each.held,
                 "anonymous": each.anonymous,
-                "steps": [{"rule": step.rule, "due_ms": step.due_ms, "due": step.due} for step in each.steps],
+                "steps": [
+                    {"rule": step.rule, "due_ms": step.due_ms, "due": step.due, "done": step.done}
+                    for step in each.steps
+                ],
             }
             for each in one.classes
         ],
