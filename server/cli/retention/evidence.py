@@ -103,7 +103,7 @@ def _about(line: str, month: str | None, class_name: str | None) -> bool:
 
 
 def _show(lines: Iterable[str]) -> None:
-    shown = table("#", "time (UTC)", "by", "what", "month", "class", "events", "plan", "withheld", long=("withheld",))
+    shown = table("#", "time (UTC)", "by", "what", "month's events", "plan", long=("what",))
     for line in lines:
         try:
             record = Record.parse(line.encode())
@@ -111,20 +111,15 @@ def _show(lines: Iterable[str]) -> None:
             shown.add_row("?", "", "", Text("damaged: see verify", style="bold red"))
             continue
         deed = record.deed
+        what = Text(" ".join(filter(None, (deed.action.replace("_", " "), deed.month, deed.class_name))))
+        if deed.action in RUNS:
+            what.stylize("dim")
+        for code, count in deed.withheld:
+            what.append(f"\n{code}: {show_number(count)} withheld" if count else f" {code}", style="magenta")
         same = deed.rows_before == deed.rows_after
         rows = show_number(deed.rows_after) if same else f"{deed.rows_before:,} → {deed.rows_after:,}"
-        held = ", ".join(f"{code} {count:,}" if count else code for code, count in deed.withheld)
-        shown.add_row(
-            str(record.sequence),
-            minute(deed.time_ms),
-            deed.actor,
-            Text(deed.action.replace("_", " "), style="dim" if deed.action in RUNS else ""),
-            deed.month,
-            deed.class_name,
-            rows if deed.month else "",
-            deed.plan_id[:12] if deed.plan_id.strip("0") else "",
-            held,
-        )
+        plan_id = deed.plan_id[:12] if deed.plan_id.strip("0") else ""
+        shown.add_row(str(record.sequence), minute(deed.time_ms), deed.actor, what, rows if deed.month else "", plan_id)
     out.print(shown)
 
 

@@ -25,7 +25,7 @@ STYLES = {
 STATES = {
     "open": "green", "sealed": "cyan", "anonymized": "yellow", "archived": "blue", "dropped": "red", "closed": "dim",
 }  # fmt: skip
-NUMBERS = frozenset({"#", "events", "rows", "size", "held", "generation", "months", "job"})
+NUMBERS = frozenset({"#", "events", "rows", "size", "held", "generation", "months", "job", "month's events"})
 """Columns that stand right."""
 
 

@@ -91,7 +91,7 @@ def explain(
             show_line("    nothing ever happens to these: give their types a class", "magenta")
         for step in each.steps:
             show_line(
-                f"    {_when(step):<24}{step.rule}", "yellow" if _to_do(each, step) else "dim" if step.done else ""
+                f"    {_when(step):<26}{step.rule}", "yellow" if _to_do(each, step) else "dim" if step.done else ""
             )
     for copy in one.copies:
         read = "read back and compared" if copy.verified else "not verified"
