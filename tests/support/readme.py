@@ -9,6 +9,7 @@ import ast
 import contextlib
 import doctest
 import io
+import itertools
 import json
 import os
 import re
@@ -121,17 +122,16 @@ def _json_fits(wanted: Any, got: Any) -> bool:
 class Follower:
     """Does what the README says, block after block, in a directory of its own; a context manager.
 
-    `trackd serve` goes on in the background, as in a terminal of its own; if the ports that the README names are taken
-    it gets others, and every later block is told those instead. At the end the daemon is stopped and must be well.
+    Each `trackd serve` goes on in the background, as in a terminal of its own; if the ports that the README names are
+    taken it gets others, and every later block is told those instead. At the end they are stopped and must be well.
     """
 
     def __init__(self, directory: Path, addresses: Mapping[str, str] | None = None) -> None:
         """`addresses`: others that the README names -> where they are in truth."""
         self.directory = directory
-        self.log = directory / "serve.log"
         self._addresses = {GRPC: GRPC, METRICS: METRICS, **(addresses or {})}
         self._namespace: dict[str, Any] = {"__name__": "readme"}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -139,9 +139,14 @@ class Follower:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        code = self._stop()
-        if error is None and code:
-            raise AssertionError(f"`trackd serve` ended with code {code}: {self.log.read_text()[-2_000:]}")
+        codes = [_stop(process) for process in self._processes]
+        if error is None and any(codes):
+            raise AssertionError(f"`trackd serve` ended with codes {codes}: {self.log.read_text()[-2_000:]}")
+
+    @property
+    def log(self) -> Path:
+        """What the daemon that was started last says."""
+        return self.directory / f"serve-{len(self._processes)}.log"
 
     @property
     def metrics(self) -> str:
@@ -156,7 +161,7 @@ class Follower:
         if block.language == "python":
             got = self._python(text, block)
         elif block.language == "sh" and text.startswith("trackd serve"):
-            got = self._serve(shlex.split(text, comments=True))
+            got = self._serve(shlex.split(text.replace("\\\n", " "), comments=True))
         elif block.language == "sh":
             got = self._sh(text, block)
         else:
@@ -194,45 +199,45 @@ class Follower:
     # The daemon
 
     def _serve(self, command: list[str]) -> str:
-        if not self._start(command):
+        named = {"--listen": GRPC, "--metrics": METRICS}
+        named |= {option: value for option, value in itertools.pairwise(command) if option in named}
+        if not self._start(command, named):
             free = ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
-            assert self._start([*command, *free]), self.log.read_text()
+            assert self._start([*command, *free], named), self.log.read_text()
         return ""
 
-    def _start(self, command: list[str]) -> bool:
-        """Whether it serves; False if an address is taken."""
-        assert self._process is None, "one daemon is running already"
-        with self.log.open("wb") as log:
+    def _start(self, command: list[str], named: Mapping[str, str]) -> bool:
+        """Whether it serves; False if an address is taken. `named`: where it should, which is then where it does."""
+        log = self.directory / f"serve-{len(self._processes) + 1}.log"
+        with log.open("wb") as out:
             process = subprocess.Popen(
-                command, cwd=self.directory, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command, cwd=self.directory, env=self._environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
-        self._process = process
+        self._processes.append(process)
         until_s = time.monotonic() + START_S
         while time.monotonic() < until_s:
             ended = process.poll() is not None
-            said = self.log.read_text()
+            said = log.read_text()
             for line in filter(lambda line: line.startswith("{") and line.endswith("}"), said.splitlines()):
                 told = json.loads(line)
                 if told["event"] == "serving":
-                    self._addresses |= {GRPC: told["grpc"], METRICS: told["metrics"]}
+                    self._addresses |= {named["--listen"]: told["grpc"], named["--metrics"]: told["metrics"]}
                     return True
             if ended:
-                self._process = None
+                self._processes.pop()
                 assert "ADDRESS_IN_USE" in said, said
                 return False
             time.sleep(0.02)
-        raise AssertionError(f"no daemon within {START_S:g} s: {self.log.read_text()}")
+        raise AssertionError(f"no daemon within {START_S:g} s: {log.read_text()}")
 
-    def _stop(self) -> int:
-        process = self._process
-        if process is None:
-            return 0
-        process.terminate()
-        try:
-            return process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    process.terminate()
+    try:
+        return process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 @contextlib.contextmanager
@@ -299,7 +304,8 @@ def reasons(source: str) -> dict[str, set[str]]:
                     note(word.value, *filter(None, [status or (_PER_EVENT if name in places else "")]))
         elif isinstance(node, ast.Return | ast.Assign) and isinstance(node.value, ast.Tuple) and node.value.elts:
             first, *rest = node.value.elts
-            if rest and (isinstance(rest[0], ast.JoinedStr) or " " in str(getattr(rest[0], "value", ""))):
+            text = rest[0] if rest else None
+            if isinstance(text, ast.JoinedStr) or (isinstance(text, ast.Constant) and " " in str(text.value)):
                 note(first, _PER_EVENT)
     return found
 
