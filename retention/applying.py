@@ -161,6 +161,9 @@ class Run:
         changes = differences(self.plan, current)
         if changes:
             raise Stale(changes)
+        if not current.actions:  # nothing to keep evidence of; but the clock was looked at
+            self._accept_clock(current)
+            return self._receipt(started_ms, (), self.port.head())
         self.port.record(self._deed("apply", "", "", _NOTHING))
         results: list[Result] = []
         broken: set[tuple[Month, str]] = set()
@@ -174,20 +177,26 @@ class Run:
                 broken.add(chain)
             stopped = stopped or result.status is Status.STOPPED
             results.append(result)
-        if current.clock_to_record_ms is not None:
-            self.port.accept_clock(current.clock_to_record_ms)
+        self._accept_clock(current)
         destroyed = any(one.status is Status.DONE and one.action.kind in (Kind.ANONYMIZE, Kind.DROP) for one in results)
         forgotten = self.port.forget_names() if destroyed and not stopped else 0
         done = sum(one.status is Status.DONE for one in results)
         checks = (("done", str(done)), ("planned", str(len(results))))
         head = self.port.record(self._deed("applied", "", "", Outcome(0, 0, 0, 0, 0, "run", checks)))
+        return self._receipt(started_ms, tuple(results), head, forgotten)
+
+    def _accept_clock(self, current: Plan) -> None:
+        if current.clock_to_record_ms is not None:
+            self.port.accept_clock(current.clock_to_record_ms)
+
+    def _receipt(self, started_ms: int, results: tuple[Result, ...], head: Head, forgotten: int = 0) -> Receipt:
         return Receipt(
             plan_id=self.plan.id,
             policy_digest=self.policy.digest,
             actor=self.actor,
             started_ms=started_ms,
             ended_ms=self.now_ms(),
-            results=tuple(results),
+            results=results,
             head=head,
             names_forgotten=forgotten,
         )

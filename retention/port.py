@@ -59,6 +59,9 @@ class Port(Protocol):
     def facts(self, policy: Policy, now_ms: int) -> Facts:
         """What there is now."""
 
+    def head(self) -> Head:
+        """The end of the chain of evidence."""
+
     def record(self, deed: Deed) -> Head:
         """Adds a deed that changes nothing in the store to the chain of evidence."""
 

@@ -182,6 +182,35 @@ def metrics(
         console.print("The pairs differ by more than the bar: run it again with more --pairs, or on a quiet machine.")
 
 
+@app.command("retention")
+def retention(
+    rows: Annotated[int, typer.Option(min=10_000, help="Events of the month, without ingest.")] = 10_000_000,
+    rate: Annotated[int, typer.Option(min=1_000, help="Rows a second of retention, beside ingest.")] = 50_000,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, help="Events of the month beside ingest, in seconds of it.")
+    ] = 20.0,
+    directory: Annotated[Path, typer.Option(help="Where to put the data meanwhile; a disk, not tmpfs.")] = Path(),
+    seed: Annotated[int | None, typer.Option(help="Repeat the events of another run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Measure how fast retention works, and what senders notice of it.
+
+    First a month is sealed, archived with verification, anonymized and dropped, each by itself. Then a daemon takes
+    events at half of its sustained rate: with nothing beside, beside a rate-limited run, and beside the drop of a
+    month. Needs about 500 bytes of disk an event, and takes some minutes for ten million.
+    """
+    from server.bench.retaining import measure
+
+    chosen = secrets.randbits(32) if seed is None else seed
+    with _progress() as say:
+        figures = measure(rows=rows, rate=rate, seconds=seconds, directory=directory, seed=chosen, say=say)
+    figures["seed"] = chosen
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    _print_figures("trackd bench retention", dict(_flat(figures)))
+
+
 def _shown(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) else "cannot be told" if value is None else str(value)
 

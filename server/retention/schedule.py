@@ -90,12 +90,10 @@ class Scheduler:
         plan = await self._service.plan()
         for guard in plan.guards:
             log.error("retention_guarded", guard=guard.name, problem=guard.problem)
-        if not any(not action.blocked for action in plan.actions):
-            return
         job = self._service.apply(plan, SCHEDULER)
         async for _now in job.watch():
             pass
-        if job.receipt:
+        if job.receipt and job.receipt.results:
             log.info(
                 "retention_applied",
                 plan=plan.id[:12], actions=len(job.receipt.results), done=job.receipt.count(Status.DONE),

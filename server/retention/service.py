@@ -239,7 +239,8 @@ class RetentionService:
         agreed = self._on_writer(lambda: self._agreed(plan.id))
         run = Run(plan, policy, self._port, job.actor, self._now_ms, self._versions, agreed, heard)
         receipt = run.apply()
-        receipts.keep(self._folder, receipt)
+        if receipt.results:
+            receipts.keep(self._folder, receipt)
         late = overdue(policy, self._port.facts(policy, receipt.ended_ms), receipt.ended_ms)
         for one in receipt.results:
             if one.status is RunStatus.FAILED:

@@ -57,6 +57,11 @@ class StorePort:
             self._archives.learn(policy.targets)
             return self._stocktaking.facts()
 
+    def head(self) -> Head:
+        """See Port."""
+        with _failures():
+            return self._on_writer(lambda: self._store.records.head)
+
     def record(self, deed: Deed) -> Head:
         """See Port."""
         with _failures():

@@ -18,9 +18,11 @@ from retention.plan import DESTRUCTIVE, Action, Kind, Plan
 from retention.planning import plan
 from retention.policy import Anonymize, Policy
 from tests.support.policies import TYPES, anonymize, archive, drop, event_class, policy
+from tests.support.retention_engine import EngineStore
 from tests.support.retention_store import Store, complete_rows, held_rows, late_classes
 
 DAYS = int(os.environ.get("TRACKD_RETENTION_DAYS", "3653"))
+ENGINE_DAYS = int(os.environ.get("TRACKD_RETENTION_ENGINE_DAYS", "730"))
 SEED = os.environ.get("TRACKD_RETENTION_SEED")
 START_MS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1000
 YEAR_MS = 365 * DAY_MS
@@ -62,9 +64,9 @@ POLICIES = (
 class World:
     """A store, the policy of the day, and what goes wrong around them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, store: Store | EngineStore) -> None:
         self.rng = random.Random(seed)
-        self.store = Store()
+        self.store = store
         self.store.ingest_active = True
         self.policy: Policy = POLICIES[0]
         self.now_ms = START_MS
@@ -206,18 +208,20 @@ class World:
 
 
 @pytest.mark.timeout(300)
-def test_ten_years_of_days_in_which_things_go_wrong() -> None:
+@pytest.mark.parametrize(("kind", "days"), [(Store, DAYS), (EngineStore, ENGINE_DAYS)], ids=["numbers", "engine"])
+def test_ten_years_of_days_in_which_things_go_wrong(kind: type[Store | EngineStore], days: int) -> None:
     """Held rows stay, complete copies stay until keep_at_least, frozen totals are true, overdue is what a count says.
 
-    On quiet days nothing is left to do. A clock that is a year off does nothing.
+    On quiet days nothing is left to do. A clock that is a year off does nothing. With numbers, and with an engine.
     """
     seed = int(SEED) if SEED else random.randrange(1_000_000)
     print(f"TRACKD_RETENTION_SEED={seed}")
-    world = World(seed)
-    for number in range(DAYS):
+    world = World(seed, kind())
+    for number in range(days):
         world.day(number)
     print(dict(sorted(world.seen.items())))
-    if DAYS >= 3653:  # all of it happened, so that none of the checks looked at nothing
+    assert world.store.evidence_problems() == []
+    if days >= 3653:  # all of it happened, so that none of the checks looked at nothing
         expected = {str(kind) for kind in Kind} - {"expire"}
         expected |= {"clock", "far", "import", "outage", "policy", "hold", "late stored", "late rejected"}
         expected |= {"stopped by clock", "stopped by months_per_run"}

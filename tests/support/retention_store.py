@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from retention.facts import RAW, Copy, CopyKind, Facts, Held, MonthFacts, Stock
 from retention.hold import Hold, holding
@@ -171,6 +172,10 @@ class Store:
                 by[code] += rows
         return Held(union, tuple(sorted(by.items())))
 
+    def evidence_problems(self) -> list[object]:
+        """It keeps no evidence."""
+        return []
+
     # Doing what a plan says
 
     def apply(self, plan: Plan, *, failing: Collection[str] = ()) -> list[Action]:
@@ -241,7 +246,18 @@ def _chosen(cells: Cells, types: Iterable[str], forms: Iterable[str] | None) -> 
 # What tests measure
 
 
-def complete_rows(store: Store) -> dict[tuple[Month, str, str], int]:
+class Counted(Protocol):
+    """A store whose months can be seen as numbers."""
+
+    @property
+    def months(self) -> Mapping[Month, KeptMonth]:
+        """By month."""
+
+    def held_by(self, month: Month, event_type: str, user: str) -> tuple[str, ...]:
+        """The holds that rows as they were sent are under."""
+
+
+def complete_rows(store: Counted) -> dict[tuple[Month, str, str], int]:
     """(month, type, user) -> complete rows in the copy that has most of them."""
     found: dict[tuple[Month, str, str], int] = {}
     for month, kept in store.months.items():
@@ -253,7 +269,7 @@ def complete_rows(store: Store) -> dict[tuple[Month, str, str], int]:
     return found
 
 
-def held_rows(store: Store) -> Counter[tuple[Month, str, str, str]]:
+def held_rows(store: Counted) -> Counter[tuple[Month, str, str, str]]:
     """(month, copy, type, user) -> rows under holds, copy by copy as far as they were there before."""
     found: Counter[tuple[Month, str, str, str]] = Counter()
     for month, kept in store.months.items():

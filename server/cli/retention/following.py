@@ -76,15 +76,15 @@ def _bars() -> Iterator[_Bars]:
         yield _Bars(progress)
 
 
-def show_end(job: RetentionJob, *, as_json: bool) -> int:
-    """Says how a job has ended; the exit code of the command."""
+def show_end(job: RetentionJob, *, as_json: bool, with_nothing: bool = True) -> int:
+    """Says how a job has ended, also (`with_nothing`) one that had nothing to do; the exit code of the command."""
     if not job.receipt:
         complain(f"{job.reason or 'FAILED'}: {job.problem or 'the job ended without a receipt'}")
         return int(ExitCode.STALE) if job.reason == "PLAN_STALE" else EXIT_FAILED
     receipt = json.loads(job.receipt)
     if as_json:
         print(job.receipt)
-    else:
+    elif receipt["results"] or with_nothing:
         show_receipt(receipt)
     return 0 if all(one["status"] == "done" for one in receipt["results"]) else EXIT_FAILED
 

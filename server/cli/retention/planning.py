@@ -92,14 +92,14 @@ def apply(
         found = _read(text)
         if not as_json:
             show_plan(found, every_month=every_month)
-        if not found.actions and not file:
-            raise typer.Exit(int(ExitCode.HELD if exit_code(found) is ExitCode.HELD else ExitCode.NOTHING))
-        if not yes and found.actions:
+        if found.actions and not yes:
             _ask(target_of(target))
+        # Without anything to do as well: the daemon's clock was looked at, and is believed.
         ended = following.follow(client, client.retention.apply(text))
         if ended.reason == PLAN_STALE:
             _show_difference(client, found)
-        raise typer.Exit(following.show_end(ended, as_json=as_json))
+        code = following.show_end(ended, as_json=as_json, with_nothing=False)
+        raise typer.Exit(int(ExitCode.HELD) if code == 0 and exit_code(found) is ExitCode.HELD else code)
 
 
 def agree(

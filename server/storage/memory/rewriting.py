@@ -17,6 +17,9 @@ from server.rewriting import Rewrite
 from server.storage.digest import line_of
 from server.storage.treatment import Treatments
 
+EVENT_BYTES = 100
+"""About so many an event takes."""
+
 Forms = Mapping[int, tuple[str, Claim]]
 """Position -> the profile that its event went through, and what may be claimed of it; those as sent are absent."""
 
@@ -87,9 +90,8 @@ def _claim_holds(pairs: Sequence[tuple[Event, Event]], rules: Treatments) -> boo
 
 
 def stocks(month: Month, events: Iterable[Event], forms: Forms, holds: Iterable[Hold]) -> tuple[Stock, ...]:
-    """The events by type and form. A byte is a byte of their lines."""
+    """The events by type and form."""
     rows: Counter[tuple[str, str]] = Counter()
-    size: Counter[tuple[str, str]] = Counter()
     claims: dict[tuple[str, str], Claim] = {}
     union: Counter[str] = Counter()
     by: dict[str, Counter[str]] = {}
@@ -97,7 +99,6 @@ def stocks(month: Month, events: Iterable[Event], forms: Forms, holds: Iterable[
         form, claim = forms.get(event.position, (RAW, Claim.PSEUDONYMOUS))
         key = (event.type, form)
         rows[key] += 1
-        size[key] += len(line_of(event))
         claims[key] = max(claims.get(key, claim), claim)  # "pseudonymous" is the weaker one, and the later word
         codes = _codes(month, event, holds) if form == RAW else ()
         union[event.type] += bool(codes)
@@ -106,7 +107,7 @@ def stocks(month: Month, events: Iterable[Event], forms: Forms, holds: Iterable[
         Stock(
             event_type=name,
             rows=rows[name, form],
-            bytes=size[name, form],
+            bytes=rows[name, form] * EVENT_BYTES,
             profile=form,
             claim=claims[name, form],
             held=Held(union[name], tuple(sorted(by[name].items()))) if form == RAW and union[name] else NOTHING_HELD,

@@ -186,7 +186,7 @@ class MemoryStore(Store):
         self._months[month] = {event.id: event for event in events}
 
     def _of_month(self, month: Month) -> list[Event]:
-        return [event for event in self._log if Month.of(event.timestamp_ms) == month]
+        return sorted(self._months[month].values(), key=_POSITION)
 
     def _stocks(self, month: Month, holds: Sequence[Hold]) -> MonthStocks:
         with self._lock:
