@@ -209,7 +209,7 @@ def test_every_plugin_writes_somewhere_and_its_language_has_what_it_needs() -> N
     assert {plugin["out"] for plugin in plugins()} == {f"gen/{name}" for name in ("go", "java", "ts", "csharp", "rust")}
     assert all(re.fullmatch(r"buf\.build/[\w/-]+", plugin["remote"]) for plugin in plugins())
     files = list((PROTOS / "trackd" / "v1").rglob("*.proto"))
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files:
         options = set(re.findall(r"^option (\w+) = \S", file.read_text("utf-8"), re.MULTILINE))
         assert {"go_package", "java_package", "java_multiple_files", "csharp_namespace"} <= options, file.name
