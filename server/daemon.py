@@ -31,6 +31,7 @@ from server.observe import Observer
 from server.query.readers import Readers
 from server.query.service import QueryService
 from server.retention.archives import ParquetArchives
+from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
 from server.retention.service import RetentionService
 from server.rotation import Rotation
@@ -93,13 +94,15 @@ class Daemon:
         self._retention = RetentionService(
             store,
             self._writer.call,
-            Path(config.retention.policy) if config.retention.policy else None,
+            PolicyInUse(Path(config.retention.policy) if config.retention.policy else None),
             data / "receipts",
             ParquetArchives(store, data, _now_ms),
             now_ms=_now_ms,
             quiet_s=config.rotation.quiet_minutes * 60,
             rows_per_second=lambda: config.retention.rows_per_second_max,
         )
+        self._writer.reopens = self._retention.reopens
+        types.has_policy = self._retention.policy.covers
         self._scheduler = Scheduler(self._retention, _now_ms)
         self._rotation = Rotation(store, self._writer.call, config.rotation)
         self.rpc = RpcServer(
@@ -170,7 +173,7 @@ class Daemon:
         await self._update_health()
         announce(self)
         # With a policy it is the policy that says when months are sealed.
-        rotating = self._scheduler.run() if self._retention.has_policy else self._rotation.run()
+        rotating = self._scheduler.run() if self._retention.policy else self._rotation.run()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(rotating)]
         await self._stop.wait()
         for task in tasks:

@@ -24,6 +24,7 @@ from server.errors import Internal, StoreFailed, TrackdError, Unavailable, unexp
 from server.ingest.admission import Admission
 from server.ingest.answer import Answer
 from server.ingest.bundle import Bundle, Offer, bundled
+from server.model import Appended, Batch
 from server.observe import GroupCommitted, Observer
 from server.storage.contract import Store
 
@@ -91,6 +92,8 @@ class Writer:
         """Why writes are refused at the moment (DISK_FULL), or None. Heals by itself."""
         self.committed: Callable[[], None] = _nobody
         """Called on the loop once a group, after its answers: the head has moved."""
+        self.reopens: Callable[[Batch, Sequence[int]], bool] = _never
+        """On the writer's thread, with events that came late for sealed months: whether one is opened for them."""
         self.queue_events = 0
         self.queue_bytes = 0
         self.heartbeat = time.monotonic()
@@ -285,6 +288,8 @@ class Writer:
                 appended = next(stored)
                 if isinstance(appended, TrackdError):
                     error = appended
+                elif self._are_late(bundle.admitted.batch, appended):
+                    error = _reopening()
                 else:
                     results += bundle.answers(appended)
             if error and len(bundle.offers) > 1:
@@ -292,6 +297,11 @@ class Writer:
             elif error:
                 results.append(error)
         return results
+
+    def _are_late(self, batch: Batch, appended: Appended) -> bool:
+        """Whether a month is about to be opened again for some of them."""
+        late = [item.index for item in appended.items if item.reason == "MONTH_SEALED"]
+        return bool(late) and self.reopens(batch, late)
 
     def _admit(self, bundle: Bundle) -> TrackdError | None:
         try:
@@ -347,6 +357,21 @@ class Writer:
 
 def _nobody() -> None:
     """Nobody wants to know."""
+
+
+def _never(_batch: Batch, _late: Sequence[int]) -> bool:
+    """No policy says so."""
+    return False
+
+
+def _reopening() -> Unavailable:
+    """The sender comes again, and finds the month open; what was stored meanwhile is a duplicate then."""
+    return Unavailable(
+        "MONTH_REOPENING",
+        "a month that was sealed is opened again for late events of this batch",
+        hint="send it again with the same ids",
+        retry_after_ms=2_000,
+    )
 
 
 def store_failed() -> Unavailable:

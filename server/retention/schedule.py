@@ -49,7 +49,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while self._service.has_policy:
+        while self._service.policy:
             await self.look()
             await asyncio.sleep(LOOK_S)
 
@@ -58,7 +58,7 @@ class Scheduler:
         self._service.quiet.look()
         now_ms = self._now_ms()
         try:
-            policy = self._service.policy()
+            policy = self._service.policy.now()
             schedule = policy.schedule
             self._service.marks.know(policy, now_ms)
             if schedule is None:

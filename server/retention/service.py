@@ -8,7 +8,6 @@ by the writer, between two groups.
 from __future__ import annotations
 
 import asyncio
-import json
 import platform
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -25,20 +24,21 @@ from retention.applying import Progress, Receipt, Run, Stale
 from retention.applying import Status as RunStatus
 from retention.chain import Deed, Head, Record
 from retention.facts import Facts, MonthFacts
-from retention.guards import GUARDS
 from retention.hold import Hold
 from retention.month import Month
 from retention.overdue import overdue
-from retention.plan import Overdue, Plan, PlanUnreadable, from_document
+from retention.plan import Overdue, Plan
 from retention.planning import plan as make_plan
 from retention.policy import Policy
-from retention.policy_file import PolicyProblems, parse
 from retention.port import ActionFailed
-from server.errors import Invalid, NotFound, Precondition, TrackdError, Unavailable, unexpected
+from server.errors import NotFound, Precondition, TrackdError, Unavailable, unexpected
+from server.model import Batch, MonthState
 from server.retention import receipts
 from server.retention.jobs import KEPT, Job, JobState
 from server.retention.marks import Marks
 from server.retention.pace import Pace
+from server.retention.plans import PLAN_STALE, refusal, require_guards
+from server.retention.policy_in_use import PolicyInUse
 from server.retention.quiet import Quiet
 from server.retention.stocktaking import Stocktaking
 from server.retention.store_port import Archives, StorePort
@@ -51,9 +51,8 @@ Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs something on the writer's thread, between two groups."""
 
 SCHEDULER = "scheduler"
-AGREE, PLACE_HOLD, RELEASE_HOLD = "agree", "place_hold", "release_hold"
+AGREE, PLACE_HOLD, RELEASE_HOLD, REOPEN = "agree", "place_hold", "release_hold", "reopen"
 NO_PLAN = "0" * 64
-PLAN_STALE = "PLAN_STALE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class RetentionService:
         self,
         store: Store,
         on_writer: Call,
-        policy_file: Path | None,
+        policy: PolicyInUse,
         folder: Path,
         archives: Archives,
         *,
@@ -90,10 +89,10 @@ class RetentionService:
         quiet_s: float,
         rows_per_second: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`folder`: where receipts go. Without a policy file nothing can be planned; holds and evidence are there."""
+        """`folder`: where receipts go. Without a policy nothing can be planned; holds and evidence are there."""
         self._store = store
         self._call = on_writer
-        self._policy_file = policy_file
+        self.policy = policy
         self._folder = folder
         self._now_ms = now_ms
         self._pace = Pace(rows_per_second)
@@ -102,6 +101,7 @@ class RetentionService:
         self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention-look")
         self.quiet = Quiet(store, quiet_s)
+        self._reopening: set[Month] = set()
         self._port, self._view = (self._make_port(archives) for _thread in (self._working, self._looking))
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._next_job = 1
@@ -141,37 +141,42 @@ class RetentionService:
             raise
 
     def _importing(self) -> bool:
-        return self.quiet.importing(self.policy().seal_after, self._now_ms())
+        return self.quiet.importing(self.policy.now().seal_after, self._now_ms())
 
-    # The policy
+    # Late events
 
-    @property
-    def has_policy(self) -> bool:
-        """Whether a file was named; not whether it is sound."""
-        return self._policy_file is not None
+    def reopens(self, batch: Batch, late: Sequence[int]) -> bool:
+        """Begins to open the sealed months of these events again, where the policy says so and nothing is lost yet.
 
-    def policy(self) -> Policy:
-        """The policy as its file is now. Precondition(POLICY_MISSING, POLICY_UNUSABLE)."""
-        if self._policy_file is None:
-            raise Precondition(
-                "POLICY_MISSING",
-                "this daemon has no retention policy",
-                hint="name one in its settings: [retention] policy = FILE; deploy/retention.toml is an example",
-            )
+        On the writer's thread; whether any month is opened. The policy seals it again some days later.
+        """
+        months = {Month.of(batch.timestamps_ms[row]) for row in late if self.policy.takes_late(batch.types[row])}
+        records = self._store.records
+        touched = records.losses.keys() | records.frozen_types.keys() | records.copies().keys()
+        wanted = months - touched
+        for month in wanted - self._reopening:
+            self._reopening.add(month)
+            self._loop.call_soon_threadsafe(self._loop.create_task, self._reopen(month))
+        return bool(wanted)
+
+    async def _reopen(self, month: Month) -> None:
         try:
-            return parse(self._policy_file.read_text("utf-8"))
-        except PolicyProblems as error:
-            problem = f"the policy has {len(error.problems)} problems, the first: {error.problems[0].problem}"
-        except (OSError, UnicodeDecodeError) as error:
-            problem = f"the policy cannot be read: {error}"
-        raise Precondition("POLICY_UNUSABLE", problem, hint=f"see: trackd retention lint {self._policy_file}")
+            made = await self._on(self._working, lambda: self._store.rebuild(month, MonthState.OPEN))
+            await self._call(
+                lambda: self._store.adopt(made, _deed(self._now_ms(), REOPEN, SCHEDULER, month=str(month)))
+            )
+            log.info("month_reopened", month=str(month))
+        except TrackdError as error:
+            log.error("month_not_reopened", month=str(month), reason=error.reason)
+        finally:
+            self._reopening.discard(month)
 
     # Plans
 
     async def plan(self, accepted: Collection[str] = ()) -> Plan:
         """What would be done now. Invalid(GUARD_UNKNOWN) for a guard that cannot be accepted."""
-        _require_guards(accepted)
-        policy = self.policy()
+        require_guards(accepted)
+        policy = self.policy.now()
 
         def look() -> Plan:
             now_ms = self._now_ms()
@@ -181,15 +186,6 @@ class RetentionService:
         self.marks.planned(policy, made)
         return made
 
-    def read_plan(self, document: str | bytes) -> Plan:
-        """The plan of its JSON document. Invalid(PLAN_UNREADABLE)."""
-        try:
-            return from_document(json.loads(document))
-        except (PlanUnreadable, ValueError) as error:
-            raise Invalid(
-                "PLAN_UNREADABLE", str(error), hint="give what `trackd retention plan` wrote", field="plan"
-            ) from error
-
     # Jobs
 
     def apply(self, plan: Plan, actor: str) -> Job:
@@ -197,7 +193,7 @@ class RetentionService:
 
         Whether the plan is stale shows in the job: it ends with Precondition(PLAN_STALE) before anything was done.
         """
-        policy = self.policy()
+        policy = self.policy.now()
         running = next((job for job in self._jobs.values() if job.state is JobState.RUNNING), None)
         if running is not None:
             raise Precondition(
@@ -215,7 +211,7 @@ class RetentionService:
         try:
             receipt, late = await self._on(self._working, lambda: self._applied(job, policy, plan))
         except Stale as stale:
-            job.end(error=_stale(stale))
+            job.end(error=refusal(stale))
         except TrackdError as error:
             job.end(error=error)
         except Exception as error:  # noqa: BLE001  # a defect ends the job, not the daemon
@@ -264,7 +260,7 @@ class RetentionService:
 
     async def agree(self, plan_id: str, actor: str) -> None:
         """A second person's word for what the policy wants two for; it is recorded."""
-        policy = self.policy()
+        policy = self.policy.now()
         deed = _deed(self._now_ms(), AGREE, actor, plan_id=plan_id, policy_digest=policy.digest)
         await self._call(lambda: self._store.records.record(deed))
 
@@ -286,7 +282,7 @@ class RetentionService:
 
     async def status(self) -> Status:
         """How it stands now, from the data."""
-        policy = self.policy()
+        policy = self.policy.now()
 
         def look() -> Status:
             facts, now_ms = self._view.facts(policy, self._now_ms()), self._now_ms()
@@ -358,22 +354,6 @@ def _versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _require_guards(accepted: Collection[str]) -> None:
-    unknown = sorted(set(accepted) - set(GUARDS))
-    if unknown:
-        raise Invalid(
-            "GUARD_UNKNOWN",
-            f"there is no guard {unknown[0]!r}",
-            hint=f"known are {', '.join(GUARDS)}",
-            field="accepted",
-        )
-
-
-def _stale(stale: Stale) -> TrackdError:
-    shown = "; ".join(stale.changes[:5]) + (f"; and {len(stale.changes) - 5} more" if len(stale.changes) > 5 else "")
-    return Precondition("PLAN_STALE", f"the plan is not what would be done now: {shown}", hint="plan again")
 
 
 def _deed(now_ms: int, action: str, actor: str, **fields: Any) -> Deed:

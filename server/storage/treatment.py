@@ -30,6 +30,7 @@ from server.time_buckets import DAY_MS
 DROPPED_SOURCE = "-"
 IPV4_BITS, IPV6_BITS = 24, 48
 PSEUDONYM_BYTES = 10
+PSEUDONYM_MARK = "~"
 
 TextRule: TypeAlias = Callable[[str, int], str]
 """(text, UTC day) -> what it becomes."""
@@ -83,7 +84,7 @@ class Treatments:
         if not text:
             return ""
         made = blake2b(text.encode(), digest_size=PSEUDONYM_BYTES, key=self._secret, salt=day.to_bytes(16, "big"))
-        return "~" + made.hexdigest()
+        return PSEUDONYM_MARK + made.hexdigest()
 
     def time(self, field: str, time_ms: int) -> int:
         """What becomes of a time; dropped it is 0."""
@@ -160,7 +161,7 @@ def allowed_keys(document: str, keys: Collection[str]) -> str:
             found = _OBJECT.decode(document)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return ""
-    kept = {key: value for key, value in found.items() if key in keys}
+    kept = {key: found[key] for key in sorted(keys) if key in found}
     return msgspec.json.encode(kept).decode() if kept else ""
 
 

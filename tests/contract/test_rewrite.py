@@ -127,7 +127,7 @@ def test_each_field_is_treated_as_its_rule_says(home: Home, filled: Store) -> No
             assert new.client_ip == networks.get(old.client_ip, "")
             assert new.tags == tuple(tag for tag in old.tags if tag == "docs")
             repo = "1" if '"r1"' in old.metadata else "0"
-            assert new.metadata == (f'{{"repo":"r{repo}","lines":1.50}}' if old.metadata else "")
+            assert new.metadata == (f'{{"lines":1.50,"repo":"r{repo}"}}' if old.metadata else "")
             if old.change is None:
                 assert new.change is None
             else:

@@ -18,6 +18,7 @@ from retention.policy import ArchiveTarget
 from server.config import Config
 from server.errors import Unavailable
 from server.retention.jobs import Job, JobState
+from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
 from server.retention.service import RetentionService
 from server.storage.contract import Store
@@ -60,7 +61,9 @@ async def serving(tmp_path: Path, policy: str) -> AsyncIterator[tuple[RetentionS
     async def on_writer(action: Callable[[], Any]) -> Any:
         return action()
 
-    service = RetentionService(store, on_writer, file, tmp_path, Nowhere(), now_ms=lambda: NOW_MS, quiet_s=0)
+    service = RetentionService(
+        store, on_writer, PolicyInUse(file), tmp_path, Nowhere(), now_ms=lambda: NOW_MS, quiet_s=0
+    )
     yield service, store
     await service.stop()
 
@@ -123,15 +126,15 @@ async def test_marks_follow_plans_runs_and_what_is_overdue(tmp_path: Path) -> No
         began = service.marks.success_ms["reviews"]
         assert service.marks.overdue_since_ms["reviews"] == plan.overdue[0].since_ms > 0
         assert service.marks.failure_ms == {"reviews": 0}
-        service.marks.planned(service.policy(), replace(plan, now_ms=NOW_MS + 5))
-        service.marks.ran(service.policy(), replace(await run(service, "uid:1"), ended_ms=NOW_MS + 6))
+        service.marks.planned(service.policy.now(), replace(plan, now_ms=NOW_MS + 5))
+        service.marks.ran(service.policy.now(), replace(await run(service, "uid:1"), ended_ms=NOW_MS + 6))
         assert service.marks.success_ms["reviews"] == began
         await service.agree((await service.plan()).id, "uid:2")
         receipt = replace(await run(service, "uid:1"), ended_ms=NOW_MS + 7)
-        service.marks.ran(service.policy(), receipt)
+        service.marks.ran(service.policy.now(), receipt)
         assert service.marks.success_ms == {"reviews": NOW_MS + 7}
         assert service.marks.overdue_since_ms == {"reviews": 0}
-        service.marks.planned(service.policy(), replace(plan, now_ms=NOW_MS + 8, actions=(), overdue=()))
+        service.marks.planned(service.policy.now(), replace(plan, now_ms=NOW_MS + 8, actions=(), overdue=()))
         assert service.marks.success_ms == {"reviews": NOW_MS + 8}
 
 

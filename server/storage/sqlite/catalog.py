@@ -205,7 +205,8 @@ class Catalog:
         """Adds users (name -> key); the catalog now knows every key below `complete`."""
         with sqlite.translated(self._path), self.owned():
             columns: sqlite.Columns = {"key": list(keys.values()), "name": list(keys)}
-            sqlite.insert(self._connection, "users", columns, suffix=" ON CONFLICT DO NOTHING")
+            if keys:
+                sqlite.insert(self._connection, "users", columns, suffix=" ON CONFLICT DO NOTHING")
             self._connection.execute("UPDATE about SET value = ? WHERE key = 'users_complete'", (complete,))
 
     @property

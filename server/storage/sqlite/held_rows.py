@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -13,6 +13,9 @@ from retention.month import Month
 from server.rewriting import Selection
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite.schema import events_table
+
+MASK_BITS = 63
+"""Keys that a mask in one of SQLite's integers has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,9 @@ def mark_held(
     connection: apsw.Connection, database: str, month: Month, rows: Selection, holds: Iterable[Hold]
 ) -> Marked:
     """Finds the selected rows that are held, into the table temp.held, and says how to select the others."""
-    types = _keys(connection, f"SELECT key, name FROM {database}.types", rows.types)
-    forms = _keys(connection, f"SELECT key, profile FROM {database}.forms", rows.forms)
-    if RAW in rows.forms:
-        forms.append(0)
-    selected = f"e.type IN ({_list(types)}) AND e.form IN ({_list(forms)})"
+    types = dict(sqlite.fetch(connection, f"SELECT key, name FROM {database}.types"))
+    forms = {0: RAW} | dict(sqlite.fetch(connection, f"SELECT key, profile FROM {database}.forms"))
+    selected = f"{_among('e.type', types, rows.types)} AND {_among('e.form', forms, rows.forms)}"
     connection.execute("CREATE TEMP TABLE held (position INTEGER PRIMARY KEY)")
     withheld = []
     for hold, condition in _conditions(connection, database, month, holds):
@@ -80,6 +81,19 @@ def _conditions(
             sources = _keys(connection, f"SELECT key, name FROM {database}.sources", hold.sources)
             parts.append(f"e.source IN ({_list(sources)})")
         yield hold, " AND ".join(parts)
+
+
+def _among(column: str, names: Mapping[int, str], wanted: Iterable[str]) -> str:
+    """That a column has the key of one of the wanted names. Asked of every row, several times: IN takes 0.4 us."""
+    chosen = frozenset(wanted)
+    keys = [key for key, name in names.items() if name in chosen]
+    if len(keys) == len(names):
+        return "1"
+    if len(keys) == 1:
+        return f"{column} = {keys[0]}"
+    if keys and max(keys) < MASK_BITS:
+        return f"(({sum(1 << key for key in keys)} >> {column}) & 1)"
+    return f"{column} IN ({_list(keys)})"
 
 
 def _users(connection: apsw.Connection, database: str, names: Iterable[str]) -> list[int]:

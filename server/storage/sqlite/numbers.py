@@ -98,7 +98,7 @@ class UserKeys:
         if new:
             first = self._counter.take(len(new))
             if first + len(new) > USER_KEY_MAX:
-                raise Exhausted("USER_KEYS_EXHAUSTED", "this store has seen four billion users and can name no more")
+                raise _exhausted()
             fresh = dict(zip(new, range(first, first + len(new)), strict=True))
             self._cache.update(fresh)
             self._pending.update(fresh)
@@ -110,6 +110,15 @@ class UserKeys:
                 self._pending[name] = key
                 self._cache[name] = key
                 self._counter.skip_to(key + 1)
+
+    def reserve(self, count: int) -> int:
+        """The first of `count` keys in a row for names that one month alone knows: its pseudonyms."""
+        first = self._counter.take(count)
+        if first + count > USER_KEY_MAX:
+            raise _exhausted()
+        self._catalog.put_users(self._pending, self._counter.next)
+        self._pending = {}
+        return first
 
     # Forgetting
 
@@ -146,3 +155,7 @@ class UserKeys:
         """Leaves nothing behind that the next start has to search for."""
         self.flush()
         self._counter.give_back()
+
+
+def _exhausted() -> Exhausted:
+    return Exhausted("USER_KEYS_EXHAUSTED", "this store has seen four billion users and can name no more")

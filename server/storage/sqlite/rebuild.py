@@ -20,7 +20,7 @@ from server.model import MonthInfo, MonthState, Rebuilt
 from server.rewriting import Heard
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import steps
-from server.storage.sqlite.content_digest import content_digest
+from server.storage.sqlite.content_digest import content_digest, digest_on_two_cores
 from server.storage.sqlite.draft import Draft, removals_of
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout
@@ -58,7 +58,7 @@ def rebuild(
         finally:
             copy.close()
         steps.reached("indexed")
-        digest = content_digest(path, month).hexdigest()
+        digest = digest_on_two_cores(path, month).hexdigest()
         if expected.result().hexdigest() != digest:
             raise _differs(source, info, copy.removals)
     rebuilt = copy.describe(store_id, generation, digest)

@@ -19,18 +19,16 @@ from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, losses
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema, steps
 from server.storage.sqlite.claim_check import claim_holds
-from server.storage.sqlite.content_digest import content_digest
+from server.storage.sqlite.content_digest import digest_on_two_cores
 from server.storage.sqlite.dealing import deal_positions
 from server.storage.sqlite.draft import Draft
 from server.storage.sqlite.held_rows import Marked, mark_held
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.numbers import UserKeys
-from server.storage.treatment import DROPPED_SOURCE, Treatments
+from server.storage.treatment import DROPPED_SOURCE, PSEUDONYM_BYTES, PSEUDONYM_MARK, Treatments
 from server.time_buckets import DAY_MS
 
 WINDOW_POSITIONS = 65_536
-NAMES_AT_ONCE = 10_000
-"""New users that the writer gives keys to between two groups: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def rewrite(
         checks, anonymous = draft.check()
     finally:
         draft.close()
-    digest = content_digest(path, month).hexdigest()
+    digest = digest_on_two_cores(path, month).hexdigest()
     rebuilt = draft.describe(store_id, generation, digest)
     steps.reached("described")
     with sqlite.translated(path):
@@ -131,34 +129,38 @@ class _Rewriting(Draft):
                 self._source_key = self._on_writer(lambda: self._dictionary.source_key(DROPPED_SOURCE))
                 connection.execute("INSERT INTO main.sources VALUES (?, ?)", (self._source_key, DROPPED_SOURCE))
             if self._rules.rule("user_id").treatment is Treatment.REKEY:
-                self._name_pseudonyms(self._rules)
+                self._name_pseudonyms()
             if self._rules.deals_anew:
                 deal_positions(connection, f"SELECT e.position FROM source.{self.events} e WHERE {self.marked.mine}")
 
-    def _name_pseudonyms(self, rules: Treatments) -> None:
-        """A user of its own for each user and day, in a table that the statements join."""
+    def _name_pseudonyms(self) -> None:
+        """A user of its own for each day and user, in a table that the statements join. Only this month knows them.
+
+        Their keys come in another order than those whom they stand for, drawn, like their names, by SQLite's own
+        generator (ChaCha20, seeded by the operating system). By day first: rows come in about that order.
+        """
         connection = self.connection
         connection.execute(
-            "CREATE TEMP TABLE pseudonyms (user INTEGER, day INTEGER, key INTEGER NOT NULL, PRIMARY KEY (user, day)) "
-            "WITHOUT ROWID"
+            "CREATE TEMP TABLE pseudonyms (day INTEGER, user INTEGER, key INTEGER NOT NULL, PRIMARY KEY (day, user)) "
+            "WITHOUT ROWID; "
+            "CREATE TEMP TABLE pairs (day INTEGER, user INTEGER, PRIMARY KEY (day, user)) WITHOUT ROWID"
         )
-        names = dict(sqlite.fetch(connection, "SELECT key, name FROM source.users"))
-        pairs = sqlite.fetch(
-            connection,
-            f"SELECT DISTINCT e.user, e.timestamp_ms / {DAY_MS} FROM source.{self.events} e "
-            f"WHERE e.user <> 0 AND {self.marked.mine} ORDER BY 1, 2",
+        connection.execute(
+            f"INSERT INTO temp.pairs SELECT DISTINCT e.timestamp_ms / {DAY_MS}, e.user "
+            f"FROM source.{self.events} e WHERE e.user <> 0 AND {self.marked.mine} ORDER BY 1, 2"
         )
-        for start in range(0, len(pairs), NAMES_AT_ONCE):
-            part = pairs[start : start + NAMES_AT_ONCE]
-            made = [rules.pseudonym(names[user], day) for user, day in part]
-            keys = self._keys_of(made)
-            rows = [(user, day, key) for (user, day), key in zip(part, keys, strict=True)]
-            connection.executemany("INSERT INTO temp.pseudonyms VALUES (?, ?, ?)", rows)
-            columns: sqlite.Columns = {"key": keys, "name": made}
-            sqlite.insert(connection, "main.users", columns)
-
-    def _keys_of(self, names: Sequence[str]) -> list[int]:
-        return self._on_writer(lambda: self._dictionary.users.keys(names))
+        pairs: int = connection.execute("SELECT count(*) FROM temp.pairs").get
+        first = self._on_writer(lambda: self._dictionary.users.reserve(pairs)) if pairs else 0
+        connection.execute(
+            "INSERT INTO temp.pseudonyms SELECT day, user, ? + row_number() OVER (ORDER BY random()) "
+            "FROM temp.pairs ORDER BY day, user",
+            (first - 1,),
+        )
+        connection.execute(
+            f"INSERT INTO main.users SELECT key, '{PSEUDONYM_MARK}' || lower(hex(randomblob({PSEUDONYM_BYTES}))) "
+            "FROM temp.pseudonyms ORDER BY key"
+        )
+        connection.execute("DROP TABLE temp.pairs")
 
     # Rows
 
@@ -193,7 +195,7 @@ class _Rewriting(Draft):
             rules.rule("user_id").treatment, "0"
         )
         if "p.key" in user:
-            joins.append(f"LEFT JOIN temp.pseudonyms p ON p.user = e.user AND p.day = {day}")
+            joins.append(f"LEFT JOIN temp.pseudonyms p ON p.day = {day} AND p.user = e.user")
         made = {
             "position": "d.after" if rules.deals_anew else "e.position",
             "id": "randomblob(16)" if rules.deals_anew else "e.id",
@@ -293,10 +295,22 @@ _FUNCTIONS = (
 
 
 def _text(rules: Treatments, name: str, field: str, column: str, day: str) -> str:
-    """The expression for a text; the empty one needs no call."""
+    """The expression for a text. What SQLite can do itself needs no interpreter and no lock of it."""
+    rule = rules.rule(field)
     if rules.keeps(field):
         return column
+    if rule.treatment is Treatment.ALLOW and field != "tags" and not any(set(key) & set("\"\\'") for key in rule.keys):
+        return _only_keys(column, rule.keys)
     return "''" if rules.drops(field) else f"CASE {column} WHEN '' THEN '' ELSE {name}({column}, {day}) END"
+
+
+def _only_keys(column: str, keys: Sequence[str]) -> str:
+    """Of a JSON object only these keys, the first of each, with their values as they are written; "" without any."""
+    parts = " || ".join(
+        f"""iif({column} -> '$."{key}"' IS NULL, '', ',"{key}":' || ({column} -> '$."{key}"'))""" for key in keys
+    )
+    kept = f"nullif('{{' || substr({parts}, 2) || '}}', '{{}}')"
+    return f"CASE WHEN json_valid({column}) THEN coalesce({kept}, '') ELSE '' END"
 
 
 def _time(rules: Treatments, field: str, column: str) -> str:

@@ -13,6 +13,7 @@ from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.index.rows import Keys
 from server.storage.sqlite.numbers import UserKeys
+from server.storage.treatment import PSEUDONYM_MARK
 
 
 class Names:
@@ -64,7 +65,7 @@ class Names:
 
     def _matching_users(self, test: OneOf | StartsWith | Present, months: Sequence[MonthInfo]) -> list[int]:
         if isinstance(test, OneOf):
-            return [key for name in test.values if (key := self._user_key(name)) is not None]
+            return [key for name in test.values for key in self._user_keys(name, months)]
         if isinstance(test, Present):
             return [0]  # whoever asks wants to know who is nobody
         if "" in test.prefixes:
@@ -76,6 +77,16 @@ class Names:
             for info in months
             for (key,) in self._files.rows(info, f"SELECT key FROM users WHERE {condition}", bindings)
         ]
+
+    def _user_keys(self, name: str, months: Sequence[MonthInfo]) -> list[int]:
+        """The key of a user, in a list; of a pseudonym, which only its month knows, too."""
+        key = self._user_key(name)
+        if key is not None:
+            return [key]
+        if not name.startswith(PSEUDONYM_MARK):
+            return []
+        sql = "SELECT key FROM users WHERE name = ?"
+        return [key for info in months for (key,) in self._files.rows(info, sql, (name,))]
 
     def _user_key(self, name: str) -> int | None:
         """The key of a user, None if there is none of that name."""
