@@ -69,10 +69,11 @@ REJECTION_REASONS = (
     "TYPE_INVALID",
     "TYPE_LIMIT",
     "TYPE_UNKNOWN",
+    "TYPE_WITHOUT_POLICY",
 )
 """Why single events are rejected. Any other reason of ours gets its series when it first happens."""
 
-REFUSAL_REASONS = ("BATCH_TOO_LARGE", "DISK_FULL", "DRAINING", "QUEUE_FULL")
+REFUSAL_REASONS = ("BATCH_TOO_LARGE", "DISK_FULL", "DRAINING", "MONTH_REOPENING", "QUEUE_FULL")
 """The same for batches as a whole."""
 
 QUESTION_KINDS = ("list_events", "count_events", "aggregate")

@@ -26,6 +26,8 @@ CLIENT = readme.ROOT / "clients" / "python" / "README.md"
 CI = runpy.run_path(str(readme.ROOT / ".ci" / "readme.py"))
 NOT_STATUSES = {"start", "bench", "slo"}
 """Errors that end a command before there is anybody to send a status to."""
+ALL_OF_IT_S = 300
+"""Some fifty commands, one after the other: a quarter of it on a quiet machine."""
 BUF = shutil.which("buf", path=readme.search_path())
 
 
@@ -59,6 +61,7 @@ def follow(directory: Path, blocks: Iterable[Block]) -> None:
         assert_sound(data)
 
 
+@pytest.mark.timeout(ALL_OF_IT_S)
 @pytest.mark.parametrize("ports", [nullcontext, readme.ports_taken], ids=["its ports", "other ports"])
 def test_every_block_of_the_readme_runs_and_shows_what_came_out(tmp_path: Path, ports: Callable[[], Any]) -> None:
     """In their order, against one daemon; also for a reader whose ports are taken. All but those that need buf."""
@@ -66,6 +69,7 @@ def test_every_block_of_the_readme_runs_and_shows_what_came_out(tmp_path: Path, 
         follow(tmp_path, to_run(TEXT, buf=False))
 
 
+@pytest.mark.timeout(ALL_OF_IT_S)
 @pytest.mark.skipif(not BUF, reason="buf (of the extra dev) is not on the PATH: its blocks of the README were not run")
 def test_the_blocks_that_need_buf_run_as_well(tmp_path: Path) -> None:
     """Over reflection, between the others; what those show does not depend on them."""
