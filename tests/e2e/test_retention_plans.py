@@ -177,13 +177,15 @@ def test_whoever_leaves_a_job_can_come_back_to_it_and_cancel_it(tmp_path: Path, 
         _shown, said = process.communicate(timeout=30)
         assert process.returncode == 130
         assert "job 1 goes on; trackd retention watch 1 comes back to it" in said
-        assert kept.told("retention", "status")["events"] > 0
+        assert kept.told("retention", "status")["running"] == 1
+        assert "running   job 1, " in kept.trackd("retention", "status").stdout
         assert "JOB_RUNNING" in kept.trackd("retention", "apply", "--yes", code=1).stderr
         (job,) = map(json.loads, kept.trackd("retention", "jobs", "--json").stdout.splitlines())
         assert (job["number"], job["state"]) == (1, "running")
         kept.trackd("retention", "cancel", "1")
         watched = kept.told("retention", "watch", "1", code=1)
         assert {status for _kind, status in statuses(watched)} == {"done", "stopped"}
+        assert kept.told("retention", "status")["running"] is None
         assert "cancelled" in kept.trackd("retention", "jobs").stdout
         assert "JOB_UNKNOWN" in kept.trackd("retention", "watch", "7", code=1).stderr
         assert "whole" in kept.trackd("retention", "verify").stderr

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 from rich.text import Text
-from trackd.retention import GetRetentionStatusResponse, RetentionClass, RetentionMonth, RetentionStep
+from trackd.retention import (
+    GetRetentionStatusResponse,
+    RetentionClass,
+    RetentionJob,
+    RetentionMonth,
+    RetentionStep,
+    state_of,
+)
 
 from retention.plan import ExitCode
 from server.cli.lines import show_number
@@ -21,17 +28,18 @@ STATUS_EXIT_CODES = (
 
 
 def status(target: Target = None, timeout: Timeout = 600.0, as_json: AsJson = False) -> None:
-    """Say how retention stands: what is older than its class allows, when it runs next, where the evidence ends.
+    """Say how retention stands: what is older than its class allows, what runs, and when next, where the evidence ends.
 
     What is overdue is computed from the events and copies that there are, not from what runs say they did. Keep the
     last record's number and digest elsewhere, for `trackd retention verify --known`.
     """
     with connected(target, timeout) as client:
         found = client.retention.status()
+        running = next((job for job in client.retention.jobs() if state_of(job) == "running"), None)
     if as_json:
-        print_json(_status(found))
+        print_json(_status(found) | {"running": running.number if running else None})
     else:
-        _show_status(found)
+        _show_status(found, running)
     raise typer.Exit(int(ExitCode.OVERDUE if found.overdue else ExitCode.NOTHING))
 
 
@@ -111,15 +119,17 @@ def _to_do(one: RetentionClass, step: RetentionStep) -> bool:
     return step.due and not step.done and one.events > one.held
 
 
-def _show_status(found: GetRetentionStatusResponse) -> None:
+def _show_status(found: GetRetentionStatusResponse, running: RetentionJob | None) -> None:
     rows = [
         ("events", f"{show_number(found.events)} in {counted(found.months, 'month')}"),
         ("policy", found.policy[:12]),
         ("next run", f"{minute(found.next_run_ms)} UTC" if found.HasField("next_run_ms") else "no schedule"),
+        ("running", f"job {running.number}, {running.action} of {running.actions}: {running.what}" if running else ""),
         ("evidence", f"{found.evidence_sequence}:{found.evidence_digest}"),
     ]
     for name, told in rows:
-        show_line(f"{name:<10}{told}")
+        if told:
+            show_line(f"{name:<10}{told}")
     if found.without_policy:
         names = ", ".join(found.without_policy)
         show_line(f"          {names}: types without a class; nothing ever happens to them", "magenta")
