@@ -7,13 +7,13 @@ from retention.policy import Claim, Profile, Treatment
 NUMBERS = {
     "rows": "events are no longer listed; counts and distinct users stay at their frozen grains, all else is refused",
     "distinct_users": "distinct users come from the frozen numbers, at their grains",
-    "by_user": "questions about one user do not find these events",
+    "by_user": "questions about one user are refused if these events are in question; lists do not find them",
     "by_session": "questions about a session do not find these events",
-    "by_source": "questions about a source do not find these events",
+    "by_source": "questions about a source find these events in plain counts only",
     "by_tag": "questions about tags find only those that the profile keeps",
     "by_metadata": "questions about metadata find only the keys that the profile keeps",
     "by_row": "questions about a changed row do not find these events",
-    "by_time": "times are rounded: questions below that grain are refused",
+    "by_time": "times are rounded: questions below that grain are refused, but for plain counts by quarter-hour",
     "small_cells": "cells of fewer than k users are counted as (other)",
     "archive": "the archive cannot be asked or restored any more",
 }

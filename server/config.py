@@ -5,31 +5,23 @@ A TOML file has one table a section, with the field names below as keys; the com
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from retention.month import Month
-from server import objectives
+from server import exposure, objectives
 from server.errors import ConfigurationError
-from server.model import NAME
+from server.model import NAME, Role
 from server.objectives import Objective
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
 MIB = 1024 * 1024
-
-PORT_MAX = 65_535
-
-BEYOND_LOOPBACK = (
-    "is not a loopback address and there is no TLS: whoever reaches it can write and read; if the network is trusted "
-    "say so with --allow-insecure (listen.allow_insecure = true)"
-)
 
 MAY_BE_ZERO = frozenset(
     {
@@ -50,9 +42,38 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grpc: str = "127.0.0.1:7077"
     metrics: str = "127.0.0.1:9077"
     allow_insecure: bool = False
-    """Listen beyond loopback although there is no TLS."""
+    """Listen beyond loopback although TLS or tokens are missing, for gRPC and for metrics."""
+    allow_insecure_metrics: bool = False
+    """The same for metrics alone: there is nothing of anybody in them."""
     control: str = ""
     """The daemon's Unix socket, for its own user and root: what destroys is served there. "": DATA/control.sock."""
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the wire is protected. Files are PEM and are read again when they change."""
+
+    certificate: str = ""
+    """The daemon's certificate, followed by those of its issuers. With it and `key` gRPC is TLS and nothing else."""
+    key: str = ""
+    client_ca: str = ""
+    """Whose signature the certificates of clients must have. With it a client without one gets no connection."""
+    metrics: bool = False
+    """HTTPS, with the same certificate, for metrics and health. Never asks for client certificates."""
+
+
+class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what. Without any of it whoever connects may do everything."""
+
+    tokens: str = ""
+    """The file that `trackd token` writes; read again when it changes."""
+    client_roles: dict[str, tuple[Role, ...]] = {}
+    """Roles of client certificates, by common name or any subject alternative name, for calls without a token."""
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Log lines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,6 +204,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     data: str = "./trackd-data"
     listen: Listen = Listen()
+    tls: Tls = Tls()
+    access: Access = Access()
     limits: Limits = Limits()
     ingest: Ingest = Ingest()
     storage: Storage = Storage()
@@ -193,6 +216,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     doors: Doors = Doors()
     objective: tuple[Objective, ...] = objectives.DEFAULTS
     """Those of the file replace the default ones, all of them."""
+    log: Log = Log()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
@@ -208,7 +232,7 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> Config:
     config = _convert(tree, problems)
     # A value that is not even of the right kind was said already, and was judged by its default.
     unread = set(problems)
-    for key, text in _judge(config):
+    for key, text in problems_of(config):
         if key not in unread and key.rpartition(".")[0] not in unread:
             problems.setdefault(key, []).append(text)
     if problems:
@@ -284,13 +308,13 @@ def _take(
         problems[dotted] = [str(error)]
 
 
-def _judge(config: Config) -> Iterator[tuple[str, str]]:
-    """What types cannot say: (key, problem)."""
+def problems_of(config: Config) -> Iterator[tuple[str, str]]:
+    """What is wrong with settings beyond what types can say: (key, problem)."""
     if not config.data:
         yield "data", "must name a directory"
     yield from _judge_numbers(config)
     yield from _judge_limits(config.limits)
-    yield from _judge_listen(config.listen)
+    yield from exposure.judge(config.listen, config.tls, config.access)
     if config.doors.otlp_plain_logs_type and not NAME.fullmatch(config.doors.otlp_plain_logs_type):
         yield "doors.otlp_plain_logs_type", 'must be a type (1 to 128 letters, digits and "_.:/-") or empty'
     yield from objectives.judge(config.objective)
@@ -322,31 +346,3 @@ def _judge_limits(limits: Limits) -> Iterator[tuple[str, str]]:
     ):
         if getattr(limits, key) > getattr(limits, bound):
             yield f"limits.{key}", f"must be at most limits.{bound}, which is {getattr(limits, bound)}"
-
-
-def _judge_listen(listen: Listen) -> Iterator[tuple[str, str]]:
-    for key in ("grpc", "metrics"):
-        address = getattr(listen, key)
-        host = _host(address)
-        if host is None:
-            yield f"listen.{key}", f"{address!r} is not HOST:PORT (an IPv6 address in brackets)"
-        elif not listen.allow_insecure and not _loopback(host):
-            yield f"listen.{key}", f"{address} {BEYOND_LOOPBACK}"
-    if listen.grpc == listen.metrics and not listen.grpc.endswith(":0"):
-        yield "listen.metrics", f"{listen.metrics} is taken by listen.grpc"
-
-
-def _host(address: str) -> str | None:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
-        return None
-    if host.startswith("[") and host.endswith("]"):
-        return host[1:-1]
-    return None if ":" in host else host
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,9 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
+from server import logs
 from server.config import Config
 from server.errors import ConfigurationError, TrackdError
 from server.exporter import Exporter
@@ -30,6 +32,7 @@ from server.model import MonthState, Size
 from server.observe import Observer
 from server.query.readers import Readers
 from server.query.service import QueryService
+from server.reload import Reloader
 from server.retention.archives import ParquetArchives
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
@@ -37,6 +40,7 @@ from server.retention.service import RetentionService
 from server.rotation import Rotation
 from server.rpc.control import ControlSocket
 from server.rpc.server import RpcServer
+from server.security.guards import Guards
 from server.storage.contract import Store
 from server.storage.factory import open_store
 from server.subscribe.service import SubscribeService
@@ -63,10 +67,21 @@ GRACE_S = 20.0
 class Daemon:
     """One run of the daemon over one store."""
 
-    def __init__(self, config: Config, store: Store, observer: Observer | None = None) -> None:
-        """`observer` is told what happens instead of the metrics, which then have gauges only."""
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        guards: Guards,
+        read_again: Callable[[], Config],
+        observer: Observer | None = None,
+    ) -> None:
+        """`observer` is told what happens instead of the metrics, which then have gauges only.
+
+        `read_again`: see serve.
+        """
         self._config = config
         self._store = store
+        self._guards = guards
         self._stop = asyncio.Event()
         self._failed: TrackdError | None = None
         self._ready = False
@@ -80,7 +95,7 @@ class Daemon:
         )
         admission = Admission(config.limits, types, _now_ms)
         self._writer = Writer(store, admission, config.ingest, config.limits, observer, self._fail)
-        ingest = IngestService(config, store, self._writer, types, observer)
+        self._ingest = ingest = IngestService(config, store, self._writer, types, observer)
         self._readers = Readers(store, config.query, observer)
         query = QueryService(
             store,
@@ -90,17 +105,7 @@ class Daemon:
         )
         self._subscribe = SubscribeService(store, config.subscribe, observer)
         self._writer.committed = self._subscribe.moved
-        data = Path(config.data)
-        self._retention = RetentionService(
-            store,
-            self._writer.call,
-            PolicyInUse(Path(config.retention.policy) if config.retention.policy else None),
-            data / "receipts",
-            ParquetArchives(store, data, _now_ms),
-            now_ms=_now_ms,
-            quiet_s=config.rotation.quiet_minutes * 60,
-            rows_per_second=lambda: config.retention.rows_per_second_max,
-        )
+        self._retention = self._retention_service()
         self._writer.reopens = self._retention.reopens
         types.has_policy = self._retention.policy.covers
         self._scheduler = Scheduler(self._retention, _now_ms)
@@ -113,31 +118,54 @@ class Daemon:
             config.limits,
             config.doors,
             observer,
+            guards.access,
+            guards.certificates,
             self._retention,
-            ControlSocket(Path(config.listen.control) if config.listen.control else data / "control.sock"),
+            ControlSocket(Path(config.listen.control or Path(config.data, "control.sock"))),
         )
-        self.exporter = Exporter(config.listen.metrics, metrics.registry, alive=self._alive, ready=lambda: self._ready)
+        self.exporter = Exporter(
+            config.listen.metrics,
+            metrics.registry,
+            alive=self._alive,
+            ready=lambda: self._ready,
+            tls=lambda: guards.certificates.current.https if guards.certificates else None,
+        )
+        self._reloader = Reloader(
+            config, read_again, guards, observer, apply=self._apply, withdraw=self.rpc.gate.withdraw
+        )
+
+    def _retention_service(self) -> RetentionService:
+        config, data = self._config, Path(self._config.data)
+        return RetentionService(
+            self._store,
+            self._writer.call,
+            PolicyInUse(Path(config.retention.policy) if config.retention.policy else None),
+            data / "receipts",
+            ParquetArchives(self._store, data, _now_ms),
+            now_ms=_now_ms,
+            quiet_s=config.rotation.quiet_minutes * 60,
+            rows_per_second=lambda: self._config.retention.rows_per_second_max,
+        )
 
     def _gauges(self) -> Gauges:
-        limits, storage, query = self._config.limits, self._config.storage, self._config.query
-        store = self._store
+        storage, store = self._config.storage, self._store
         return Gauges(
             ready=lambda: self._ready,
             queue_events=lambda: self._writer.queue_events,
-            queue_events_max=lambda: limits.queue_events_max,
+            queue_events_max=lambda: self._config.limits.queue_events_max,
             queue_bytes=lambda: self._writer.queue_bytes,
-            queue_bytes_max=lambda: limits.queue_bytes_max,
+            queue_bytes_max=lambda: self._config.limits.queue_bytes_max,
             ingest_streams=lambda: self.rpc.ingest_streams,
             queries_waiting=lambda: self._readers.waiting,
-            queries_waiting_max=lambda: query.waiting_max,
+            queries_waiting_max=lambda: self._config.query.waiting_max,
             head=lambda: store.head,
             months=lambda: len(store.months()),
-            months_max=lambda: limits.months_max,
+            months_max=lambda: self._config.limits.months_max,
             months_damaged=lambda: sum(info.state is MonthState.DAMAGED for info in store.months()),
             month_rows=lambda: {state: size.rows for state, size in self._sizes().items()},
             month_bytes=lambda: {state: size.bytes for state, size in self._sizes().items()},
             event_types=lambda: len(self._types.known),
-            event_types_max=lambda: limits.types_max,
+            event_types_max=lambda: self._config.limits.types_max,
             fold_lag_events=lambda: store.tail_events,
             fold_lag_events_max=lambda: storage.tail_events_max,
             months_unindexed=lambda: store.months_unindexed,
@@ -152,6 +180,10 @@ class Daemon:
             retention_last_success=lambda: _seconds(self._retention.marks.success_ms),
             retention_last_failure=lambda: _seconds(self._retention.marks.failure_ms),
             retention_overdue_seconds=lambda: _since(self._retention.marks.overdue_since_ms, _now_ms()),
+            certificate_start_seconds=self._guards.certificate_start_s,
+            certificate_expiry_seconds=self._guards.certificate_expiry_s,
+            client_ca_expiry_seconds=self._guards.client_ca_expiry_s,
+            token_expiry_seconds=self._guards.token_expiry_s,
         )
 
     def _sizes(self) -> Mapping[str, Size]:
@@ -166,8 +198,10 @@ class Daemon:
     async def run(self, announce: Callable[[Daemon], None]) -> int:
         """Serves until a signal or a failure; returns the exit code of the process."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_loop_failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.everything)
         self.exporter.start()
         await self.rpc.start()
         await self._update_health()
@@ -204,7 +238,19 @@ class Daemon:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._loop_lags_s.append(max(0.0, time.monotonic() - due))
+            self._reloader.look()
             await self._update_health()
+
+    def _apply(self, config: Config) -> None:
+        """Takes over what may change while the daemon runs: reload.LIVE."""
+        self._config = config
+        logs.set_level(config.log.level)
+        self._guards.access.client_roles = config.access.client_roles
+        self._types.types_max = config.limits.types_max
+        self._ingest.reconfigure(config)
+        self._writer.reconfigure(config.limits)
+        self._readers.reconfigure(config.query)
+        self._subscribe.reconfigure(config.subscribe)
 
     async def _update_health(self) -> None:
         writable = self._writer.full is None and self._failed is None
@@ -217,6 +263,11 @@ class Daemon:
 
     def _alive(self) -> bool:
         return self._failed is None and time.monotonic() - self._writer.heartbeat < HEARTBEAT_MAX_S
+
+
+def _loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for has failed. asyncio's own words for it would show arguments, which may be events."""
+    log.error("loop_exception", said=logs.leading_words(context["message"]), exc_info=context.get("exception"))
 
 
 def _now_ms() -> int:
@@ -245,11 +296,13 @@ def serve(
     ready_file: Path | None = None,
     announce: Callable[[Daemon], None] = lambda _: None,
     observer: Observer | None = None,
+    read_again: Callable[[], Config] | None = None,
 ) -> int:
     """Opens the store and serves until told to stop; returns the exit code.
 
     `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
-    whole or not at all. `observer`: see Daemon.
+    whole or not at all. `observer`: see Daemon. `read_again` reads the settings once more, when SIGHUP asks for it; it
+    raises ConfigurationError.
     """
     # Decoding makes thousands of short-lived objects a batch and hardly a cycle: the collector would run for nothing
     # after every 700 of them (measured: 8 % of the ingest rate).
@@ -259,6 +312,9 @@ def serve(
     # 5 ms makes each wait for the others that long (DESIGN.md).
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _allow_open_files()
+    # Whoever asks for new settings must not kill a daemon that is still opening its store.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    guards = Guards(config)
     started = time.monotonic()
     store = open_store("sqlite", config)
     log.info(
@@ -279,7 +335,7 @@ def serve(
         announce(daemon)
 
     async def run() -> int:
-        return await Daemon(config, store, observer).run(ready)
+        return await Daemon(config, store, guards, read_again or (lambda: config), observer).run(ready)
 
     try:
         code = asyncio.run(run())

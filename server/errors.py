@@ -59,8 +59,12 @@ class Precondition(TrackdError):
     """The request is well-formed and the state of the store forbids it."""
 
 
+class Unauthenticated(TrackdError):
+    """Nobody knows who is calling: no token, or none that is valid."""
+
+
 class PermissionDenied(TrackdError):
-    """The caller is known and may not do this."""
+    """Who is calling is known and may not do this."""
 
 
 class NotFound(TrackdError):

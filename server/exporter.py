@@ -11,6 +11,7 @@ import errno
 import gzip
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -76,9 +77,17 @@ class Exporter:
     """Serves on threads of its own, so that a stuck event loop can still be seen."""
 
     def __init__(
-        self, address: str, registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], bool]
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        *,
+        alive: Callable[[], bool],
+        ready: Callable[[], bool],
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         """Binds `address` (HOST:PORT; port 0 takes a free one) and serves nothing before `start`.
+
+        `tls` is asked for each connection, so that certificates can change; None: plain HTTP.
 
         `alive`: the process and its writer live; else a supervisor should start it again. `ready`: it takes events now.
         Both are called on threads of the exporter. Raises ConfigurationError if the address cannot be bound.
@@ -86,6 +95,7 @@ class Exporter:
         self._registry = registry
         self._alive = alive
         self._ready = ready
+        self._tls = tls
         self._listener = _listen(address)
         self.address = f"{address.rpartition(':')[0]}:{self._listener.getsockname()[1]}"
         # Closing one end makes the other readable for every thread: that is how they learn that it is over.
@@ -134,8 +144,29 @@ class Exporter:
                     if connection:
                         connection.close()
                     return
-            if connection:
-                self._serve(connection)
+            if connection and (secured := self._secured(connection)):
+                self._serve(secured)
+
+    def _secured(self, connection: socket.socket) -> socket.socket | None:
+        """The connection with TLS around it, if there is any; None if its client did not manage to agree on one."""
+        context = self._tls()
+        if context is None:
+            return connection
+        connection.settimeout(READ_S)  # for the whole handshake
+        try:
+            secured = context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=True)
+        except (OSError, ValueError):  # ValueError: gone before it began
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+            return None
+        with self._lock:
+            # Its descriptor has moved, and so has what `close` would have to cut.
+            self._open.discard(connection)
+            if self._closing:
+                _cut(secured)
+            self._open.add(secured)
+        return secured
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -239,8 +270,11 @@ def _finish(connection: socket.socket) -> None:
 
     Closing before that would be a reset, which can overtake the answer.
     """
-    connection.shutdown(socket.SHUT_WR)
     connection.settimeout(FINISH_S)
+    if isinstance(connection, ssl.SSLSocket):
+        with contextlib.suppress(OSError):  # it did not wait for our goodbye
+            connection.unwrap()
+    connection.shutdown(socket.SHUT_WR)
     unread = FINISH_BYTES_MAX
     while unread > 0 and (piece := connection.recv(4096)):
         unread -= len(piece)

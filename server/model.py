@@ -41,6 +41,17 @@ class Durability(StrEnum):
     """In the queue; lost by a crash."""
 
 
+class Role(StrEnum):
+    """What a token, or a client certificate, allows its bearer."""
+
+    INGEST = "ingest"
+    """Send events."""
+    READ = "read"
+    """Ask, follow, list and describe types."""
+    OPERATE = "operate"
+    """Everything, what changes how the daemon works included."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """The audit part of an event. Values are JSON object texts or ""."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,29 @@ class CallHandled:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class CallDenied:
+    """A call was refused because of who made it, or ended because a permission was withdrawn."""
+
+    reason: str
+
+
+class Reloadable(StrEnum):
+    """What the daemon reads again while it runs."""
+
+    SETTINGS = "settings"
+    TOKENS = "tokens"
+    CERTIFICATES = "certificates"
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Something was read again. Not `ok`: it could not be used, and what was before holds on."""
+
+    what: Reloadable
+    ok: bool
+
+
 class Observer:
     """Is told what happens and by default does nothing with it; override what you want to know.
 
@@ -148,6 +171,12 @@ class Observer:
 
     def call_handled(self, call: CallHandled) -> None:
         """Once a call, after its handler."""
+
+    def call_denied(self, denial: CallDenied) -> None:
+        """Once a denial."""
+
+    def reloaded(self, reload: Reloaded) -> None:
+        """Once an attempt to read something again."""
 
     def message_received(self, service: str, method: str, type: str) -> None:
         """Once a message from a client. `type` as in CallStarted."""

@@ -5,6 +5,7 @@
  *
  * The commands and their answers are described in clients/conformance/README.md.
  */
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Appender, Client, TrackdError } from "./src/index.js";
@@ -18,7 +19,9 @@ if (!target) {
   process.exit(2);
 }
 
-const client = new Client(target);
+const { TRACKD_CA: ca, TRACKD_TOKEN: token } = process.env;
+const how = { tls: ca ? { ca: readFileSync(ca) } : undefined, token };
+const client = new Client(target, how);
 let appender = null;
 let rejections = [];
 
@@ -34,6 +37,7 @@ const commands = {
   open({ source, batch_events, window_batches }) {
     rejections = [];
     appender = new Appender(target, {
+      ...how,
       source,
       batchEvents: batch_events,
       windowBatches: window_batches,

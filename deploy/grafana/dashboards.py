@@ -77,6 +77,41 @@ DISK = Panel(
     "Room on the disk", "bytes", bounded("trackd_disk_free_bytes", "free", "min"), "Below the limit events are refused."
 )
 
+SECURITY = Row(
+    "Who gets in?",
+    (
+        Panel(
+            "Calls denied",
+            "reqps",
+            [(rate("trackd_calls_denied_total", "reason") + " > 0", "{{reason}}")],
+            "README, Errors, says what each reason means.",
+        ),
+        Panel(
+            "Valid until",
+            "dateTimeFromNow",
+            [
+                (f"1000 * min(trackd_{name}_timestamp_seconds{{{ME}}} > 0)", words)
+                for name, words in (
+                    ("tls_certificate_expiry", "certificate"),
+                    ("tls_client_ca_expiry", "authority for clients"),
+                    ("token_expiry", "next token"),
+                )
+            ],
+            "What is not in use is not shown.",
+            kind="stat",
+        ),
+        Panel(
+            "Settings, tokens, certificates read again",
+            "short",
+            [
+                (f"sum by (what, result) (increase(trackd_reloads_total{{{ME}}}{RATE})) > 0", "{{what}} {{result}}"),
+                (f"min by (what) (trackd_last_reload_ok{{{ME}}})", "{{what}} in force"),
+            ],
+            "0: the last change could not be used, and those before go on to hold; the log says why.",
+        ),
+    ),
+)
+
 OVERVIEW = Dashboard(
     "overview",
     "trackd: overview",
@@ -101,6 +136,7 @@ OVERVIEW = Dashboard(
                 ),
             ),
         ),
+        SECURITY,
         Row(
             "What does it use?",
             (

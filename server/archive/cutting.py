@@ -58,6 +58,9 @@ def cut_down(
     row is held it is the same archive. Raises Corrupt(PART_DAMAGED, ARCHIVE_DIFFERS), Unavailable(ARCHIVE_TARGET).
     """
     effective = _effective(manifest, holds)
+    if not any(_may_hold(manifest, part, effective) for part in manifest.parts):
+        destroy(folder, manifest.name)
+        return None
     month = Month.parse(manifest.month)
     lineage = Lineage(month, manifest.lineage, manifest.buckets)
     draft = Draft(folder, month, manifest.lineage)

@@ -16,7 +16,6 @@ from server.archive.places import DRAFTS
 from server.errors import Corrupt, TrackdError, Unavailable
 
 COPY_BYTES = 4 * 1024 * 1024
-MISSING = "ARCHIVE_INCOMPLETE"
 
 
 class Folder(ABC):
@@ -30,6 +29,11 @@ class Folder(ABC):
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    @abstractmethod
+    def scratch(self) -> Path | None:
+        """Where there should be room for rows that wait; None: in the system's temporary directory."""
 
     @abstractmethod
     def create(self, name: str) -> IO[bytes]:
@@ -64,7 +68,7 @@ class Folder(ABC):
             with self.fetch(path) as file:
                 return file.read()
         except Corrupt as error:
-            if error.reason != MISSING:
+            if error.reason != "ARCHIVE_INCOMPLETE":
                 raise
             return None
 
@@ -72,9 +76,9 @@ class Folder(ABC):
 def open_folder(url: str, scratch: Path | None = None) -> Folder:
     """The target of a path or URL.
 
-    `scratch`: where files are built that go elsewhere, and put that come from there; the system's temporary directory
-    by default. They have no names there, so a crash leaves nothing. Raises ConfigurationError for a URL that fsspec or
-    its plugins do not know.
+    `scratch`: where files wait that go to a remote target, or come from there; the system's temporary directory by
+    default. A local folder is its own. They have no names, so a crash leaves nothing. Raises ConfigurationError if
+    fsspec is needed and not installed, Unavailable(ARCHIVE_TARGET) for a URL that it does not know.
     """
     scheme, separator, path = url.partition("://")
     if not separator:
@@ -91,13 +95,22 @@ class LocalFolder(Folder):
         super().__init__(str(root))
         self._root = root
 
+    @property
+    def scratch(self) -> Path:
+        """See Folder."""
+        with _failures(self):
+            _make(self._root)
+        return self._root
+
     def create(self, name: str) -> IO[bytes]:
+        """See Folder."""
         with _failures(self):
             path = self._root / DRAFTS / name
             _make(path.parent)
             return path.open("w+b")
 
     def publish(self, file: IO[bytes], path: str) -> None:
+        """See Folder."""
         with _failures(self), file:
             target = self._root / path
             _make(target.parent)
@@ -109,6 +122,7 @@ class LocalFolder(Folder):
             _sync(target.parent)
 
     def fetch(self, path: str) -> IO[bytes]:
+        """See Folder."""
         with _failures(self):
             try:
                 return (self._root / path).open("rb")
@@ -116,6 +130,7 @@ class LocalFolder(Folder):
                 raise _missing(self, path) from None
 
     def remove(self, path: str) -> None:
+        """See Folder."""
         with _failures(self):
             target = self._root / path
             if target.exists():
@@ -128,6 +143,7 @@ class LocalFolder(Folder):
                     break
 
     def names(self, folder: str) -> Sequence[str]:
+        """See Folder."""
         with _failures(self):
             found = (self._root / folder).rglob("*")
             return sorted(path.relative_to(self._root).as_posix() for path in found if path.is_file())
@@ -146,11 +162,18 @@ class RemoteFolder(Folder):
             self._files: Any
             self._files, self._root = fsspec.core.url_to_fs(url)
 
+    @property
+    def scratch(self) -> Path | None:
+        """See Folder."""
+        return self._scratch
+
     def create(self, name: str) -> IO[bytes]:  # noqa: ARG002 - files without a name leave nothing behind
+        """See Folder."""
         with _failures(self):
             return unnamed(self._scratch)
 
     def publish(self, file: IO[bytes], path: str) -> None:
+        """See Folder."""
         with _failures(self), file:
             file.seek(0)
             where = self._at(path)
@@ -160,6 +183,7 @@ class RemoteFolder(Folder):
                 shutil.copyfileobj(file, target, COPY_BYTES)
 
     def fetch(self, path: str) -> IO[bytes]:
+        """See Folder."""
         with _failures(self):
             file = unnamed(self._scratch)
             try:
@@ -172,10 +196,12 @@ class RemoteFolder(Folder):
             return file
 
     def remove(self, path: str) -> None:
+        """See Folder."""
         with _failures(self), suppress(FileNotFoundError):
             self._files.rm_file(self._at(path))
 
     def names(self, folder: str) -> Sequence[str]:
+        """See Folder."""
         with _failures(self):
             self._files.invalidate_cache()
             try:
@@ -209,7 +235,7 @@ def _failures(folder: Folder) -> Iterator[None]:
 
 
 def _missing(folder: Folder, path: str) -> Corrupt:
-    return Corrupt(MISSING, f"{folder}: {path} is missing", hint="bring it back from a copy of the target")
+    return Corrupt("ARCHIVE_INCOMPLETE", f"{folder}: {path} is missing", hint="bring it back from a copy of the target")
 
 
 def _make(folder: Path) -> None:

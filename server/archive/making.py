@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from retention.month import Month
@@ -23,8 +23,11 @@ from server.rewriting import Heard, Selection
 from server.storage.contract import Reader
 from server.storage.digest import BUCKETS, ContentDigest, root_of
 
-WORKERS_MAX = 2
+WORKERS = 2
+"""Not fewer: one of them takes the digest of what is stored, in step with the rows that the other one sorts away."""
 TELL_S = 0.2
+AHEAD_ROWS, AHEAD_S = 100_000, 0.005
+"""So many rows the digest of what is stored may be ahead of what was read for the archive; else it looks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +57,14 @@ def make(
     readers: Callable[[], Reader],
     wanted: Wanted,
     *,
-    scratch: Path | None = None,
     heard: Heard | None = None,
 ) -> Manifest:
     """Copies the rows of a sealed month to the target; the manifest of what was read back and found to be the same.
 
-    `readers` makes a reader, which is closed; two are used at once, on two threads. Rows wait in files without names
-    under `scratch` (the system's temporary directory by default), about as large as the month's file; memory holds two
-    parts. `heard` is told how many rows are done, on the calling thread: half of the work is reading a row from the
-    store, half is writing and comparing it. What it raises ends the work, and nothing is left that counts.
+    `readers` makes a reader, which is closed; two are used at once, on two threads. Rows wait in files without names in
+    `folder.scratch`, about as large as the month's file; memory holds two parts. `heard` is told how many rows are
+    done, on the calling thread: half of the work is reading a row from the store, half is writing and comparing it.
+    What it raises ends the work, and nothing is left that counts.
 
     Done again with the same rows it gives the same parts and the same name; left-overs of an attempt that was killed
     are removed first. Raises as Reader.export does; Precondition(ARCHIVE_EMPTY) if there is no such row;
@@ -70,9 +72,9 @@ def make(
     """
     draft = Draft(folder, wanted.month, wanted.lineage)
     draft.begin()
-    steps.reached("drafted")
     try:
-        with parts.Spill(scratch) as spill, _Work(folder, draft, wanted, heard) as work:
+        steps.reached("drafted")
+        with parts.Spill(folder.scratch) as spill, _Work(folder, draft, wanted, heard) as work:
             manifest = work.done(readers, spill)
         steps.reached("compared")
         draft.supersede(manifest)
@@ -92,8 +94,10 @@ class _Work:
         self._draft = draft
         self._wanted = wanted
         self._progress = _Progress(heard)
-        self._pool = ThreadPoolExecutor(min(WORKERS_MAX, os.cpu_count() or 1), thread_name_prefix="trackd-archive")
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="trackd-archive")
         self._over = False
+        self._exported: float = 0
+        """Rows that were read from the store; endless once all were."""
 
     def __enter__(self) -> Self:
         return self
@@ -108,17 +112,20 @@ class _Work:
         expected = self._pool.submit(self._digest, readers)
         with closing(readers()) as reader:
             for rows in reader.export(wanted.month, wanted.rows, generation=wanted.generation):
-                spill.add(rows)
+                spill.add(rows, self._pool)
+                self._exported += len(rows)
                 self._progress.add(len(rows))
                 self._progress.tell()
                 if expected.done():
                     expected.result()
+        self._exported = math.inf
         spill.finish()
         steps.reached("exported")
         if not spill.rows:
             raise Precondition("ARCHIVE_EMPTY", f"{wanted.month} has no such rows", hint="plan again")
         buckets = bucket_count(spill.rows, spill.bytes)
         stored = self._parts(spill, buckets)
+        self._progress.tell()
         content = summed([(one.part.bucket, one.content) for one in stored], buckets)
         _require_same(expected.result(), content, wanted.month)
         return self._manifest([one.part for one in stored], content, buckets)
@@ -127,7 +134,13 @@ class _Work:
         """Of what is stored, with a reader of its own."""
         with closing(readers()) as reader:
             wanted = self._wanted
-            return reader.content_digest(wanted.month, wanted.rows, self._unless_over, generation=wanted.generation)
+            return reader.content_digest(wanted.month, wanted.rows, self._in_step, generation=wanted.generation)
+
+    def _in_step(self, rows: int) -> None:
+        """Whoever hears of progress may wait, so that all of this goes no faster than it likes."""
+        while not self._over and rows > self._exported + AHEAD_ROWS:
+            time.sleep(AHEAD_S)
+        self._unless_over(rows)
 
     def _unless_over(self, _rows: int) -> None:
         if self._over:
@@ -139,7 +152,7 @@ class _Work:
         found: list[Stored] = []
         for bucket in range(buckets):
             running.add(self._pool.submit(self._part, spill, bucket, buckets))
-            while len(running) >= WORKERS_MAX:
+            while len(running) >= WORKERS:
                 found += self._ended(running)
         while running:
             found += self._ended(running)

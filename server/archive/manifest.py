@@ -135,7 +135,7 @@ def parse(content: bytes, where: str) -> Manifest:
             and len(manifest.bucket_digests) == BUCKETS
             and all(places.is_part(part.path) for part in manifest.parts)
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(where, f"is no manifest: {error}") from error
     if not sound:
         raise damaged(where, "was changed since it was written")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -49,6 +50,7 @@ class Spill:
         self._writers: dict[int, Any] = {}
         self._waiting: list[Exported] = []
         self._waiting_rows = 0
+        self._under_way: Future[None] | None = None
         self.rows = 0
         self.bytes = 0
         """In memory."""
@@ -62,19 +64,27 @@ class Spill:
         for file in self._files.values():
             file.close()
 
-    def add(self, rows: Exported) -> None:
-        """Takes some rows."""
+    def add(self, rows: Exported, pool: Executor) -> None:
+        """Takes some rows. They are sorted into buckets on a thread of the pool, not more than one lot at a time."""
         self._waiting.append(rows)
         self._waiting_rows += len(rows)
         if self._waiting_rows >= PARTITION_ROWS:
-            self._partition()
+            self._settle()
+            self._under_way = pool.submit(self._partition, self._waiting)
+            self._waiting, self._waiting_rows = [], 0
 
     def finish(self) -> None:
         """There are no more."""
-        self._partition()
+        self._settle()
+        if self._waiting:
+            self._partition(self._waiting)
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+
+    def _settle(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
 
     def taken(self, buckets: Iterable[int]) -> Any:
         """The rows of some buckets of digests, as a pyarrow.Table; their files are gone then."""
@@ -86,12 +96,9 @@ class Spill:
                     tables.append(pa.ipc.open_stream(pa.PythonFile(file, "r")).read_all())
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
-    def _partition(self) -> None:
-        if not self._waiting:
-            return
-        rows = pa.Table.from_batches([table_of(part) for part in self._waiting])
-        buckets = np.concatenate([part.buckets for part in self._waiting])
-        self._waiting, self._waiting_rows = [], 0
+    def _partition(self, lot: Sequence[Exported]) -> None:
+        rows = pa.Table.from_batches([table_of(part) for part in lot])
+        buckets = np.concatenate([part.buckets for part in lot])
         self.rows += rows.num_rows
         self.bytes += rows.nbytes
         rows = rows.take(np.argsort(buckets, kind="stable")).combine_chunks()

@@ -13,8 +13,8 @@ EVENTS = "archive/events"
 MANIFESTS = "archive/manifests"
 DRAFTS = "archive/drafts"
 
-_NAME = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))-[0-9a-f]{16}")
-_PART = re.compile(EVENTS + r"/year=\d{4}/month=\d\d/bucket=\d\d/part-[0-9a-f]{64}\.parquet")
+_NAME = re.compile(r"((?!0000)[0-9]{4}-(?:0[1-9]|1[0-2]))-[0-9a-f]{16}")
+_PART = re.compile(EVENTS + r"/year=[0-9]{4}/month=[0-9]{2}/bucket=[0-9]{2}/part-[0-9a-f]{64}\.parquet")
 
 
 def part(month: Month, bucket: int, sha256: str) -> str:

@@ -18,11 +18,13 @@ from server.archive import places, reading, steps
 from server.archive.columns import exported_of
 from server.archive.folders import Folder
 from server.archive.manifest import Manifest
-from server.errors import Corrupt, Invalid, NotFound, StoreFailed
+from server.errors import Corrupt, Invalid, StoreFailed
 from server.rewriting import Heard
 from server.storage.exported import Exported
 from server.storage.factory import read_restored, write_restored
 
+PREFIX = "restored-"
+"""Of what a restored month is called among the copies of its month."""
 _SUFFIX, _DRAFT = ".db", ".db.draft"
 
 
@@ -46,7 +48,7 @@ class Restored:
         """What retention has to know of it: out of policy until it expires."""
         return Copy(
             kind=CopyKind.RESTORED,
-            name=f"restored-{self.name}",
+            name=f"{PREFIX}{self.name}",
             types=self.types,
             rows=self.rows,
             bytes=self.bytes,
@@ -105,18 +107,15 @@ def restored(directory: Path) -> list[Restored]:
     return [_read(path) for path in _files(directory, _SUFFIX)]
 
 
-def remove(directory: Path, name: str) -> None:
-    """Removes a restored month, durably. NotFound(RESTORED_UNKNOWN)."""
+def remove(directory: Path, name: str) -> bool:
+    """Removes a restored month, durably; whether there was one. Invalid(ARCHIVE_NAME) for what is no name of one."""
     places.month_of(name)
     path = directory / f"{name}{_SUFFIX}"
     if not path.exists():
-        raise NotFound(
-            "RESTORED_UNKNOWN",
-            f"{directory} has no restored {name}",
-            hint="trackd archive restored shows what there is",
-        )
+        return False
     path.unlink()
     _sync(directory)
+    return True
 
 
 def expire(directory: Path, now_ms: int) -> list[Restored]:

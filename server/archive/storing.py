@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
@@ -99,4 +99,8 @@ def summed(contents: Sequence[tuple[int, Content]], buckets: int) -> Summed:
 
 def versions() -> dict[str, str]:
     """Of the software that writes an archive."""
-    return {"pyarrow": pa.__version__, "trackd": version("trackd")}
+    try:
+        trackd = version("trackd")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        trackd = "unknown"
+    return {"pyarrow": pa.__version__, "trackd": trackd}

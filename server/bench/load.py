@@ -21,6 +21,33 @@ IN_FLIGHT = 32
 """Batches that a stream has sent and not got answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Security:
+    """How a server is spoken to: over TLS if there is a certificate to trust, with a token if there is one."""
+
+    ca: bytes | None = None
+    token: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def channel(self, target: str) -> grpc.Channel:
+        """A channel of one's own."""
+        return grpc.secure_channel(target, self._credentials()) if self.ca else grpc.insecure_channel(target)
+
+    def channel_aio(self, target: str) -> grpc.aio.Channel:
+        """The same for asyncio."""
+        return grpc.aio.secure_channel(target, self._credentials()) if self.ca else grpc.aio.insecure_channel(target)
+
+    def _credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self.ca)
+
+
+PLAIN = Security()
+
+
 @dataclass(slots=True)
 class Run:
     """What one run measured."""
@@ -49,24 +76,38 @@ def quantile(rising: Sequence[float], share: float) -> float:
     return rising[min(len(rising) - 1, int(len(rising) * share))] if rising else 0.0
 
 
-def stream(target: str, messages: Sequence[bytes], *, streams: int = 1, per_second: float | None = None) -> Run:
+def stream(
+    target: str,
+    messages: Sequence[bytes],
+    *,
+    streams: int = 1,
+    per_second: float | None = None,
+    security: Security = PLAIN,
+) -> Run:
     """Sends the messages over some streams at once, as fast as they are answered or so many a second."""
-    return flows(target, [("bench", messages[number::streams]) for number in range(streams)], per_second=per_second)
+    sent = [("bench", messages[number::streams]) for number in range(streams)]
+    return flows(target, sent, per_second=per_second, security=security)
 
 
-def flows(target: str, sent: Sequence[tuple[str, Iterable[bytes]]], *, per_second: float | None = None) -> Run:
+def flows(
+    target: str,
+    sent: Sequence[tuple[str, Iterable[bytes]]],
+    *,
+    per_second: float | None = None,
+    security: Security = PLAIN,
+) -> Run:
     """Sends (source, messages) over a stream each, all at once, as fast as they are answered or so many a second."""
     run = Run()
     lock = threading.Lock()
     failures: list[Exception] = []
-    with grpc.insecure_channel(target) as channel:
+    with security.channel(target) as channel:
         grpc.channel_ready_future(channel).result(timeout=30)
         start = time.perf_counter()
 
         def one(source: str, messages: Iterable[bytes]) -> None:
             try:
                 pace = per_second / len(sent) if per_second else None
-                accepted, acks, finished = _one_stream(channel, source, messages, start, pace)
+                accepted, acks, finished = _one_stream(channel, source, messages, start, pace, security.metadata)
             except (grpc.RpcError, Internal) as error:
                 failures.append(error)
                 return
@@ -87,7 +128,12 @@ def flows(target: str, sent: Sequence[tuple[str, Iterable[bytes]]], *, per_secon
 
 
 def _one_stream(
-    channel: grpc.Channel, source: str, messages: Iterable[bytes], start: float, per_second: float | None
+    channel: grpc.Channel,
+    source: str,
+    messages: Iterable[bytes],
+    start: float,
+    per_second: float | None,
+    metadata: tuple[tuple[str, str], ...],
 ) -> tuple[int, list[float], list[float]]:
     free = threading.Semaphore(IN_FLIGHT)
     sent: deque[float] = deque()
@@ -102,7 +148,7 @@ def _one_stream(
             yield raw
 
     call: Any = channel.stream_stream(STREAM, request_serializer=None, response_deserializer=None)
-    replies = iter(call(send()))
+    replies = iter(call(send(), metadata=metadata))
     next(replies)
     raw_replies, acks, finished = [], [], []
     for reply in replies:
@@ -120,24 +166,24 @@ def _one_stream(
     return accepted, acks, finished
 
 
-def unary(target: str, requests: Sequence[bytes], *, callers: int) -> Run:
+def unary(target: str, requests: Sequence[bytes], *, callers: int, security: Security = PLAIN) -> Run:
     """Callers that each send a request, wait for the answer, and send the next."""
-    return asyncio.run(_unary(target, requests, callers))
+    return asyncio.run(_unary(target, requests, callers, security))
 
 
-async def _unary(target: str, requests: Sequence[bytes], callers: int) -> Run:
+async def _unary(target: str, requests: Sequence[bytes], callers: int, security: Security) -> Run:
     run = Run()
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with security.channel_aio(target) as channel:
         await channel.channel_ready()
         call: Any = channel.unary_unary(UNARY, request_serializer=None, response_deserializer=None)
-        await call(requests[0])  # the first call pays for the connection
+        await call(requests[0], metadata=security.metadata)  # the first call pays for the connection
         waiting = iter(requests[1:])
         start = time.perf_counter()
 
         async def caller() -> None:
             for raw in waiting:
                 sent = time.perf_counter()
-                await call(raw)
+                await call(raw, metadata=security.metadata)
                 now = time.perf_counter()
                 run.ack_ms.append((now - sent) * 1000)
                 run.finished.append(now - start)

@@ -40,6 +40,11 @@ class Peer:
                 return int(line.split()[1]) * 1024
         return 0
 
+    def cpu_s(self) -> float:
+        """The processor time that the process has used (user and system), in seconds."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def samples(self) -> dict[str, float]:
         """The samples of /metrics by name and labels, as the text format writes them."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as reply:

@@ -115,7 +115,13 @@ def _track(data: Path, events: int, batch: int, seed: int, timed: bool) -> dict[
 def _application(plan: Plan) -> dict[str, Any]:
     contents = [_content(chance) for chance in [random.Random(plan.seed)] for _ in range(CONTENTS)]  # noqa: S311
     tracker = trackd.Tracker(
-        plan.target, source="bench", batch_events=plan.batch, when_full="block", block_timeout_s=CALL_S
+        plan.target,
+        token="",
+        tls=False,
+        source="bench",
+        batch_events=plan.batch,
+        when_full="block",
+        block_timeout_s=CALL_S,
     )
     tracker.track("warm_up")
     tracker.flush()

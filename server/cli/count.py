@@ -12,7 +12,7 @@ import typer
 from server.cli import export, filters
 from server.cli.bars import bar_table
 from server.cli.export import ExportColumn, Format, Kind
-from server.cli.terminal import AsJson, Target, Timeout, connected, out, say
+from server.cli.terminal import AsJson, Target, Timeout, connected, out, say, talks_to_a_daemon
 
 
 class Dimension(StrEnum):
@@ -27,6 +27,7 @@ class Dimension(StrEnum):
 _FIELDS = {Dimension.TYPE: "type", Dimension.MONTH: "month", Dimension.SOURCE: "source", Dimension.USER: "user_id"}
 
 
+@talks_to_a_daemon
 def count(
     by: Annotated[
         list[Dimension] | None, typer.Option("--by", help="Groups; repeat for finer ones. Without: the total.")

@@ -18,7 +18,7 @@ from rich.text import Text
 from server.cli import export, filters
 from server.cli.export import ExportColumn, Format, Kind
 from server.cli.moments import show_moment
-from server.cli.terminal import AsJson, Target, Timeout, connected, harmless, out, say
+from server.cli.terminal import AsJson, Target, Timeout, connected, harmless, out, say, talks_to_a_daemon
 
 _ACTIONS = {1: "create", 2: "update", 3: "delete"}
 _STATUSES = {0: "success", 1: "success", 2: "failed"}
@@ -33,6 +33,7 @@ class Order(StrEnum):
     POSITION_DESC = "position_desc"
 
 
+@talks_to_a_daemon
 def events(
     types: filters.Types = None,
     users: filters.Users = None,

@@ -7,9 +7,10 @@ from typing import Annotated
 import trackd
 import typer
 
-from server.cli.terminal import EXIT_FAILED, AsJson, Target, Timeout, connected, out, print_json
+from server.cli.terminal import EXIT_FAILED, AsJson, Target, Timeout, connected, out, print_json, talks_to_a_daemon
 
 
+@talks_to_a_daemon
 def health(
     service: Annotated[
         str,

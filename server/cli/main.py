@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import typer
 
-from server.cli import archive, bench, check, count, demo, events, health, query, serve, slo, tail, types
+from server.cli import (
+    archive,
+    bench,
+    check,
+    count,
+    demo,
+    events,
+    health,
+    query,
+    serve,
+    slo,
+    tail,
+    tokens,
+    types,
+)
 from server.cli.importing import command as importing
 from server.cli.pulling import command as pulling
 from server.cli.retention import command as retention
@@ -23,7 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep events exactly once in monthly SQLite tables: stream them in over gRPC, read them back.\n\n"
     "New here? Run: trackd demo",
-    epilog=f"{EXIT_CODES} Commands that talk to a daemon take --target, or TRACKD_TARGET from the environment.",
+    epilog=f"{EXIT_CODES} Commands that talk to a daemon take --target, or TRACKD_TARGET from the "
+    "environment; for TLS and tokens TRACKD_CA and TRACKD_TOKEN_FILE.",
 )
 app.command("demo", rich_help_panel="Start")(demo.demo)
 app.command("serve", rich_help_panel="Start")(serve.serve)
@@ -40,6 +55,7 @@ app.add_typer(retention.app, name="retention", rich_help_panel="Operate")
 app.add_typer(retention.hold, name="hold", rich_help_panel="Operate")
 app.add_typer(archive.app, name="archive", rich_help_panel="Operate")
 app.add_typer(slo.app, name="slo", rich_help_panel="Operate")
+app.add_typer(tokens.app, name="token", rich_help_panel="Operate")
 app.add_typer(bench.app, name="bench", rich_help_panel="Operate")
 
 

@@ -17,7 +17,7 @@ from server.cli.comparisons import one_of, parse_comparison, together
 from server.cli.export import ExportColumn, Format, Kind
 from server.cli.moments import parse_moment
 from server.cli.show_table import TIME, as_charts, as_table
-from server.cli.terminal import AsJson, Target, Timeout, connected, out, say
+from server.cli.terminal import AsJson, Target, Timeout, connected, out, say, talks_to_a_daemon
 from server.errors import Invalid
 from server.time_buckets import zone_of
 
@@ -63,6 +63,7 @@ JsonQuestion = Annotated[
 METRICS_DEFAULT = ("events",)
 
 
+@talks_to_a_daemon
 def query(
     metrics: Metrics = None,
     by: Dimensions = None,

@@ -24,6 +24,38 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+class LogLevel(StrEnum):
+    """Which log lines are written: those of this level and of worse."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+_TlsCert = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Certificate and its issuers (PEM): gRPC over TLS. With --tls-key.")
+]
+_TlsKey = Annotated[str | None, typer.Option(metavar="FILE", help="The key of --tls-cert (PEM).")]
+_ClientCa = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Who signs for clients (PEM): connect with a certificate only.")
+]
+_Tokens = Annotated[
+    str | None, typer.Option(metavar="FILE", help="What `trackd token` writes: calls need a token from now on.")
+]
+_AllowInsecure = Annotated[
+    bool, typer.Option("--allow-insecure", help="Listen beyond loopback although TLS or tokens are missing.")
+]
+_AllowInsecureMetrics = Annotated[
+    bool, typer.Option("--allow-insecure-metrics", help="Serve metrics beyond loopback although HTTPS is missing.")
+]
+_ReadyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write addresses and process id here, as JSON, once everything is served."),
+]
+_LogLevel = Annotated[LogLevel | None, typer.Option(help="Log this and worse. [default: info]", show_default=False)]
+
+
 def serve(
     data: Annotated[
         str | None,
@@ -40,54 +72,63 @@ def serve(
     config_file: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML); see deploy/trackd.toml.")
     ] = None,
-    allow_insecure: Annotated[
-        bool, typer.Option("--allow-insecure", help="Listen beyond loopback although there is no TLS.")
-    ] = False,
+    tls_cert: _TlsCert = None,
+    tls_key: _TlsKey = None,
+    client_ca: _ClientCa = None,
+    tokens: _Tokens = None,
+    allow_insecure: _AllowInsecure = False,
+    allow_insecure_metrics: _AllowInsecureMetrics = False,
     allow_accepted: Annotated[
         bool, typer.Option("--allow-accepted", help="Let senders ask for answers before the disk has their events.")
     ] = False,
     closed_registry: Annotated[
         bool, typer.Option("--closed-registry", help="Reject events of types that nobody registered.")
     ] = False,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write addresses and process id here, as JSON, once everything is served."),
-    ] = None,
+    ready_file: _ReadyFile = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="auto: console on a terminal, else JSON lines.")
     ] = LogFormat.AUTO,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: _LogLevel = None,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C.
 
     It keeps every event it acknowledges exactly once under --data, through any crash. Stopping answers what is in
-    flight first. Exit codes: 0 stopped as asked, 2 wrong settings or a directory in use, 70 the disk failed (start it
-    again: it recovers).
+    flight first. SIGHUP reads settings, tokens and certificates again.
+
+    Exit codes: 0 stopped as asked, 2 wrong settings or a directory in use, 70 the disk failed (start it again: it
+    recovers).
     """
     # Here, because importing the gRPC stack takes longer than printing --help.
     from server import daemon
 
     json_lines = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not sys.stderr.isatty())
-    if log_level not in ("debug", "info", "warning", "error"):
-        raise typer.BadParameter(f"{log_level!r} is none of debug, info, warning, error", param_hint="--log-level")
-    logs.configure(json_lines=json_lines, level=log_level)
+    options = {
+        "data": data,
+        "listen.grpc": listen,
+        "listen.metrics": metrics,
+        "listen.allow_insecure": allow_insecure or None,
+        "listen.allow_insecure_metrics": allow_insecure_metrics or None,
+        "tls.certificate": tls_cert,
+        "tls.key": tls_key,
+        "tls.client_ca": client_ca,
+        "access.tokens": tokens,
+        "ingest.allow_accepted": allow_accepted or None,
+        "ingest.open_registry": False if closed_registry else None,
+        "log.level": log_level and log_level.value,
+    }
     try:
-        settings = config.load(
-            config_file,
-            {
-                "data": data,
-                "listen.grpc": listen,
-                "listen.metrics": metrics,
-                "listen.allow_insecure": allow_insecure or None,
-                "ingest.allow_accepted": allow_accepted or None,
-                "ingest.open_registry": False if closed_registry else None,
-            },
-        )
-        code = daemon.serve(settings, ready_file=ready_file)
+        settings = config.load(config_file, options)
+        logs.configure(json_lines=json_lines, level=settings.log.level)
+        code = daemon.serve(settings, ready_file=ready_file, read_again=lambda: config.load(config_file, options))
     except TrackdError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]{error.reason}[/red] {error.message}", highlight=False)
-        if error.hint:
-            Console(stderr=True, soft_wrap=True).print(f"[dim]{error.hint}[/dim]", highlight=False)
+        _complain(error)
         failed = isinstance(error, StoreFailed | Unavailable)
         raise typer.Exit(daemon.EXIT_STORE_FAILED if failed else EXIT_USAGE) from error
     raise typer.Exit(code)
+
+
+def _complain(error: TrackdError) -> None:
+    words = Console(stderr=True, soft_wrap=True)
+    words.print(f"[red]{error.reason}[/red] {error.message}", highlight=False)
+    if error.hint:
+        words.print(f"[dim]{error.hint}[/dim]", highlight=False)

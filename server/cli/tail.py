@@ -14,7 +14,7 @@ from rich.text import Text
 from server.cli import filters, moments
 from server.cli.events import event_json, rest_of
 from server.cli.moments import parse_moment, show_moment
-from server.cli.terminal import AsJson, Target, connected, harmless, out, print_json, say
+from server.cli.terminal import AsJson, Target, connected, harmless, out, print_json, say, talks_to_a_daemon
 
 SERVICE = "trackd.v1.SubscribeService"
 _GAPS = {1: "damaged", 2: "dropped"}
@@ -22,6 +22,7 @@ FIRST_CONTACT_S = 10.0
 """So long the daemon may take to answer at all. Once it has, every interruption is waited out."""
 
 
+@talks_to_a_daemon
 def tail(
     types: filters.Types = None,
     users: filters.Users = None,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
 
 import orjson
 import trackd
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from server.security.watched_files import exposed
 
 EXIT_FAILED = 1
 """Refused, or done only in part."""
@@ -35,10 +42,105 @@ Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait for one answer.")
 ]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+SECURITY = "Security"
+"""The panel of the options below."""
+_OPTIONS: Mapping[str, Any] = {
+    "ca": Annotated[
+        Path | None,
+        typer.Option(
+            "--ca",
+            envvar="TRACKD_CA",
+            metavar="FILE",
+            help="Who signs the daemon's certificate (PEM): connect with TLS.",
+            rich_help_panel=SECURITY,
+        ),
+    ],
+    "cert": Annotated[
+        Path | None,
+        typer.Option(
+            "--cert",
+            envvar="TRACKD_CERT",
+            metavar="FILE",
+            help="Your own certificate (PEM), for a daemon that asks for one. With --key.",
+            rich_help_panel=SECURITY,
+        ),
+    ],
+    "key": Annotated[
+        Path | None,
+        typer.Option(
+            "--key", envvar="TRACKD_KEY", metavar="FILE", help="The key of --cert (PEM).", rich_help_panel=SECURITY
+        ),
+    ],
+    "token_file": Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="A file with your token. [env vars: TRACKD_TOKEN_FILE, or TRACKD_TOKEN for the token itself]",
+            rich_help_panel=SECURITY,
+        ),
+    ],
+    "tls": Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--no-tls",
+            envvar="TRACKD_TLS",
+            help="TLS although no file is named; or none although there is a token.",
+            show_default=False,
+            rich_help_panel=SECURITY,
+        ),
+    ],
+}
+
+_NONE: Mapping[str, Any] = {"token": "", "tls": False}
+"""For commands that talk to a daemon of their own, whatever the environment says about others."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 out = Console()
 err = Console(stderr=True)
+
+
+_credentials: ContextVar[Mapping[str, Any]] = ContextVar("credentials", default=_NONE)
+
+
+def talks_to_a_daemon(command: _Function) -> _Function:
+    """A command with the options for TLS and tokens, which `connected` and `credentials` use."""
+    signature = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> Any:
+        own = {name: given.pop(name) for name in _OPTIONS}
+        _credentials.set(_credentials_of(**own))
+        return command(**given)
+
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _OPTIONS.items()
+    ]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
+    vars(with_options)["__signature__"] = signature.replace(parameters=[*parameters, *more])
+    with_options.__annotations__ = {one.name: one.annotation for one in (*parameters, *more)}
+    return cast(_Function, with_options)
+
+
+def credentials() -> Mapping[str, Any]:
+    """The arguments `token` and `tls` for the client library, as the options of the command say."""
+    return _credentials.get()
+
+
+def _credentials_of(
+    *, ca: Path | None, cert: Path | None, key: Path | None, token_file: Path | None, tls: bool | None
+) -> dict[str, Any]:
+    if (cert is None) != (key is None):
+        raise typer.BadParameter("--cert and --key go together")
+    file = token_file or (None if os.environ.get("TRACKD_TOKEN") else os.environ.get("TRACKD_TOKEN_FILE"))
+    if file and exposed(Path(file)):
+        say(f"everybody on this machine may read the token in {file}: chmod 600 {file}", "yellow")
+    given: Any = trackd.Tls(ca=ca, cert=cert, key=key) if ca or cert else tls
+    return {"token": token_file, "tls": False if tls is False else given}
 
 
 def print_json(value: Any) -> None:
@@ -77,6 +179,9 @@ def errors_reported(target: str) -> Iterator[None]:
         raise typer.Exit(
             EXIT_UNREACHABLE if isinstance(error.cause, trackd.Unreachable | None) else EXIT_FAILED
         ) from None
+    except trackd.Unauthenticated as error:
+        complain(f"{error}; or give --token-file, or set TRACKD_TOKEN")
+        raise typer.Exit(EXIT_FAILED) from None
     except trackd.TrackdError as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None
@@ -85,8 +190,15 @@ def errors_reported(target: str) -> Iterator[None]:
 @contextmanager
 def connected(target: str, timeout_s: float = 60.0) -> Iterator[trackd.Client]:
     """A client for one command; its errors are reported."""
-    with errors_reported(target), trackd.Client(target, timeout_s=timeout_s) as client:
-        yield client
+    with errors_reported(target):
+        try:
+            client = trackd.Client(target, timeout_s=timeout_s, **credentials())
+        except OSError as error:
+            raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        with client:
+            yield client
 
 
 def wait_for_daemon(client: trackd.Client) -> None:
@@ -105,6 +217,9 @@ def wait_for_daemon(client: trackd.Client) -> None:
 
 def _unreachable(target: str, error: trackd.TrackdError) -> None:
     cause = error.message.split(";")[0]
+    secure = credentials()["tls"]
+    hint = "" if secure else ", or give --ca if it takes TLS only"
     complain(
-        f"no daemon answers at {target}: {cause}. Start one with: trackd serve --data ./trackd-data --listen {target}"
+        f"no daemon answers at {target}: {cause}. Start one with: "
+        f"trackd serve --data ./trackd-data --listen {target}{hint}"
     )

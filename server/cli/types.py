@@ -10,13 +10,25 @@ from rich.table import Table
 from rich.text import Text
 
 from server.cli.moments import show_moment
-from server.cli.terminal import EXIT_CODES, AsJson, Target, Timeout, connected, harmless, out, print_json, say
+from server.cli.terminal import (
+    EXIT_CODES,
+    AsJson,
+    Target,
+    Timeout,
+    connected,
+    harmless,
+    out,
+    print_json,
+    say,
+    talks_to_a_daemon,
+)
 
 app = typer.Typer(help="List, describe and register event types.", no_args_is_help=True, rich_markup_mode="markdown")
 Name = Annotated[str, typer.Argument(metavar="NAME", help='Letters, digits and "_.:/-", at most 128.')]
 
 
 @app.command("list", epilog=EXIT_CODES)
+@talks_to_a_daemon
 def list_types(target: Target = trackd.DEFAULT_TARGET, timeout: Timeout = 60.0, as_json: AsJson = False) -> None:
     """List all types by name. With --json one object a line."""
     with connected(target, timeout) as client:
@@ -33,6 +45,7 @@ def list_types(target: Target = trackd.DEFAULT_TARGET, timeout: Timeout = 60.0, 
 
 
 @app.command("describe", epilog=EXIT_CODES)
+@talks_to_a_daemon
 def describe(
     name: Name, target: Target = trackd.DEFAULT_TARGET, timeout: Timeout = 60.0, as_json: AsJson = False
 ) -> None:
@@ -42,6 +55,7 @@ def describe(
 
 
 @app.command("register", epilog=EXIT_CODES)
+@talks_to_a_daemon
 def register(
     name: Name,
     description: Annotated[str, typer.Option("--description", help="What an event of this type means.")] = "",

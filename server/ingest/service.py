@@ -51,6 +51,10 @@ class IngestService:
         self._observer = observer
         self._sources = set(store.sources())
 
+    def reconfigure(self, config: Config) -> None:
+        """Takes over other settings, for whoever comes from now on."""
+        self._config = config
+
     @property
     def head(self) -> int:
         """The highest durable position."""

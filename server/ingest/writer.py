@@ -117,12 +117,22 @@ class Writer:
         done: asyncio.Future[Answer] = self._loop.create_future()
         self.queue_events += offer.events
         self.queue_bytes += offer.bytes
-        if self.queue_events >= self._limits.queue_events_max or self.queue_bytes >= self._limits.queue_bytes_max:
+        if not self._below_bounds:
             self._room.clear()
         self._queue.append(_Waiting(offer, done))
         if (len(self._queue) >= self._wake_at or self.queue_events >= BUSY_ROWS) and not self._wake.is_set():
             self._wake.set()
         return done
+
+    def reconfigure(self, limits: Limits) -> None:
+        """Takes over other bounds of the queue."""
+        self._limits = limits
+        if self._below_bounds:
+            self._room.set()
+
+    @property
+    def _below_bounds(self) -> bool:
+        return self.queue_events < self._limits.queue_events_max and self.queue_bytes < self._limits.queue_bytes_max
 
     @property
     def has_room(self) -> bool:
@@ -166,7 +176,7 @@ class Writer:
                     waiting.done.exception()  # its sender may be gone: nobody has to fetch it
                 else:
                     waiting.done.set_result(result)
-        if self.queue_events < self._limits.queue_events_max and self.queue_bytes < self._limits.queue_bytes_max:
+        if self._below_bounds:
             self._room.set()
         self.committed()
 

@@ -124,6 +124,35 @@ class Gauges:
             "class",
         ),
     ]
+    certificate_start_seconds: Annotated[
+        Reading,
+        About(
+            "trackd_tls_certificate_start_timestamp_seconds",
+            "From when on the daemon's certificate is valid, in seconds since 1970; NaN without TLS.",
+        ),
+    ]
+    certificate_expiry_seconds: Annotated[
+        Reading,
+        About(
+            "trackd_tls_certificate_expiry_timestamp_seconds",
+            "When the daemon's certificate, or one of its issuers, expires, in seconds since 1970; NaN without TLS.",
+        ),
+    ]
+    client_ca_expiry_seconds: Annotated[
+        Reading,
+        About(
+            "trackd_tls_client_ca_expiry_timestamp_seconds",
+            "When nobody is left who signs for clients, in seconds since 1970; NaN if they need no certificate.",
+        ),
+    ]
+    token_expiry_seconds: Annotated[
+        Reading,
+        About(
+            "trackd_token_expiry_timestamp_seconds",
+            "When the next token expires, or the last one did, that none of the same name outlives, in seconds since "
+            "1970; NaN if none does.",
+        ),
+    ]
 
 
 class GaugeCollector(Collector):

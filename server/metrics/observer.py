@@ -16,12 +16,14 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Proce
 
 from server.metrics.gauges import GaugeCollector, Gauges
 from server.metrics.promises import Tally, TallyCollector
+from server.metrics.security import SecuritySeries
 from server.model import Durability
 from server.objectives import AVAILABILITY, INGEST_ACK, QUERY, Objective
 from server.observe import (
     BatchAbandoned,
     BatchAnswered,
     BatchRefused,
+    CallDenied,
     CallHandled,
     CallStarted,
     Ending,
@@ -29,6 +31,7 @@ from server.observe import (
     Observer,
     PageRead,
     QuestionAnswered,
+    Reloaded,
 )
 
 _Child = TypeVar("_Child")
@@ -156,6 +159,7 @@ class PrometheusObserver(Observer):
         self._calls = _CallSeries(self.registry, LATENCY_BUCKETS_S)
         self._questions = _QuestionSeries(self.registry, _buckets(self._query_tallies))
         self._pages = _PageSeries(self.registry, LATENCY_BUCKETS_S)
+        self._security = SecuritySeries(self.registry)
         info = Info("trackd_build", "Always 1; the labels say what runs.", registry=self.registry)
         info.info(dict(build_info() if build is None else build))
         self.registry.register(GaugeCollector(gauges))
@@ -253,6 +257,14 @@ class PrometheusObserver(Observer):
         elif call.code in OWED_CODES:
             for tally in self._call_tallies:
                 tally.owed()
+
+    def call_denied(self, denial: CallDenied) -> None:
+        """Counts it by reason."""
+        self._security.denied(denial)
+
+    def reloaded(self, reload: Reloaded) -> None:
+        """Counts it, and keeps whether the last one of its kind succeeded."""
+        self._security.reloaded(reload)
 
     def message_received(self, service: str, method: str, type: str) -> None:  # noqa: ARG002  # METHODS knows it
         """Counts it."""

@@ -29,6 +29,7 @@ from server.question import (
     Table,
 )
 from server.storage.contract import Reader
+from server.storage.frozen_grain import spans
 from server.time_buckets import bucket_of, buckets
 
 ASKED_BY_KEYS_MAX = 3
@@ -183,6 +184,8 @@ def _sum(one: Read, other: Read) -> Read:
         one.indexed + other.indexed,
         one.tail + other.tail,
         one.rows + other.rows,
+        one.frozen + other.frozen,
+        one.frozen_months | other.frozen_months,
     )
 
 
@@ -248,6 +251,11 @@ def _warnings(plan: Plan, table: Table, read: Read) -> Iterator[str]:
         )
     if asked.start_ms is None and asked.end_ms is None and read.months >= MANY_MONTHS:
         yield f"All {read.months} months were read: a range with a begin takes less."
+    if read.frozen_months:
+        yield (
+            f"{spans(sorted(read.frozen_months))}: numbers that were frozen before retention changed rows or dropped "
+            "them are in this answer."
+        )
     if plan.time:
         for instant_ms, which in ((asked.start_ms, "first"), (asked.end_ms, "last")):
             if instant_ms is None or not CALENDAR_START_MS <= instant_ms <= CALENDAR_END_MS:

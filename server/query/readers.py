@@ -29,6 +29,10 @@ class Readers:
         self._threads = ThreadPoolExecutor(settings.readers, thread_name_prefix="trackd-reader")
         self._waiting = 0
 
+    def reconfigure(self, settings: Query) -> None:
+        """Takes over other bounds of waiting and time; the number of readers stays."""
+        self._settings = settings
+
     async def ask(self, kind: str, question: Callable[[Reader], _T]) -> _T:
         """The answer to one question. When the caller is cancelled the running statement is stopped as well.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from retention.facts import NOTHING_HELD, Copy, CopyKind, Held
 from retention.hold import Hold
@@ -18,9 +17,6 @@ from server.errors import ConfigurationError, NotFound, Precondition
 from server.rewriting import MonthStocks, Selection
 from server.storage.contract import Store
 
-if TYPE_CHECKING:
-    from server.archive.manifest import Manifest
-
 RESTORED = "restored"
 
 
@@ -31,8 +27,9 @@ class ParquetArchives:
     """
 
     def __init__(self, store: Store, data: Path, now_ms: Callable[[], int]) -> None:
-        """`data`: restored months are in its folder "restored"."""
+        """`data`: restored months are in its folder "restored"; what goes to remote targets waits in it."""
         self._store = store
+        self._data = data
         self._restored = data / RESTORED
         self._now_ms = now_ms
         self._urls: dict[str, str] = {}
@@ -61,7 +58,7 @@ class ParquetArchives:
             created_ms=self._now_ms(),
             anonymous=bool(chosen) and all(one.claim is Claim.ANONYMOUS for one in chosen),
         )
-        return make(open_folder(target.url), self._store.reader, wanted, heard=heard).copy()
+        return make(open_folder(target.url, self._data), self._store.reader, wanted, heard=heard).copy()
 
     def held(self, month: Month, copy: Copy, holds: Sequence[Hold]) -> Copy:
         """See Archives."""
@@ -71,12 +68,16 @@ class ParquetArchives:
         key = (f"{copy.name}/{copy.rows}", effective)
         if key not in self._held:
             from server.archive.cutting import held
+            from server.archive.manifest import find
 
-            folder, manifest = self._found(copy)
+            folder = self._folder(copy)
+            manifest = find(folder, copy.name)
+            if manifest is None:  # it was being destroyed when the daemon ended; what is left of it holds nothing
+                return replace(copy, held=NOTHING_HELD)
             self._held[key] = held(folder, manifest, effective)
         return replace(copy, held=self._held[key])
 
-    def destroy(self, copy: Copy, month: Month, holds: Sequence[Hold], heard: Heard) -> Copy | None:
+    def destroy(self, copy: Copy, month: Month, holds: Sequence[Hold], heard: Heard) -> Copy | None:  # noqa: ARG002
         """See Archives."""
         if copy.kind is CopyKind.RESTORED:
             from server.archive.restoring import remove
@@ -85,21 +86,15 @@ class ParquetArchives:
             return None
         from server.archive.cutting import cut_down
         from server.archive.destroying import destroy
+        from server.archive.manifest import find
 
         folder = self._folder(copy)
-        if not self.held(month, copy, holds).held.rows:
+        manifest = find(folder, copy.name)
+        if manifest is None:
             destroy(folder, copy.name)
             return None
-        _folder, manifest = self._found(copy)
         left = cut_down(folder, manifest, holds, plan_id=manifest.plan_id, heard=heard)
         return left.copy() if left else None
-
-    def _found(self, copy: Copy) -> tuple[Folder, Manifest]:
-        from server.archive.manifest import load
-
-        _require()
-        folder = self._folder(copy)
-        return folder, load(folder, copy.name)
 
     def _folder(self, copy: Copy) -> Folder:
         _require()
@@ -110,7 +105,7 @@ class ParquetArchives:
                 f"nobody knows where the archive target {copy.target} is",
                 hint="name it in the policy, in [archive.NAME]",
             )
-        return open_folder(url)
+        return open_folder(url, self._data)
 
 
 def _require() -> None:

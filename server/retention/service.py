@@ -323,7 +323,6 @@ class RetentionService:
     async def release(self, code: str, actor: str) -> Hold:
         """The hold ends; what it kept is dealt with by the next run. NotFound(HOLD_UNKNOWN)."""
         now_ms = self._now_ms()
-        deed = _deed(now_ms, RELEASE_HOLD, actor, withheld=((code, 0),))
 
         def release() -> Hold:
             hold = next((one for one in self._store.records.holds() if one.code == code), None)
@@ -332,6 +331,8 @@ class RetentionService:
                     "HOLD_UNKNOWN", f"there is no active hold {code}", hint="trackd hold list shows what there is"
                 )
             released = replace(hold, released_ms=max(now_ms, hold.placed_ms))
+            # Not before it is known: what no hold can be called is unknown, and no defect.
+            deed = _deed(now_ms, RELEASE_HOLD, actor, withheld=((code, 0),))
             self._store.records.put_hold(released, deed)
             return released
 

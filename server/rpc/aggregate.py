@@ -91,6 +91,7 @@ def response(
             tail_rows=read.tail,
             event_rows=read.rows,
             milliseconds=milliseconds,
+            frozen_cells=read.frozen,
         ),
     )
     for column in answer.columns:

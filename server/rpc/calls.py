@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf import message
@@ -72,8 +73,12 @@ def watched(
         try:
             return await handle(request, context)
         except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
+            error = _cut.pop(asyncio.current_task(), None)
+            if error is None:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            code = status.code_of(error)
+            await refuse(context, error)
         except grpc.aio.AbortError:
             code = grpc.StatusCode(context.code())
             raise
@@ -92,6 +97,18 @@ def watched(
             observer.call_handled(CallHandled(service, method, kind, code.name, seconds))
 
     return call
+
+
+_cut: WeakKeyDictionary[asyncio.Task[Any] | None, TrackdError] = WeakKeyDictionary()
+
+
+def cut(call: asyncio.Task[Any], error: TrackdError) -> None:
+    """Ends a call with this error from outside, whatever it waits for; `call` is the task of its handler.
+
+    A read that is under way leaks some memory (grpc.aio 1.85): for what is rare.
+    """
+    _cut[call] = error
+    call.cancel()
 
 
 async def refuse(context: Context, error: TrackdError) -> None:

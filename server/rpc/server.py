@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -13,14 +14,21 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from server.config import Doors, Limits
 from server.errors import ConfigurationError, PermissionDenied
 from server.ingest.service import IngestService
-from server.observe import CallHandled, CallStarted, Observer
+from server.observe import CallDenied, Observer
 from server.query.service import QueryService
 from server.retention.service import RetentionService
 from server.rpc import calls, ingest, query, retention, subscribe
+from server.rpc.borrowed import hardened
 from server.rpc.control import ControlSocket
+from server.rpc.credentials import credentials
 from server.rpc.doors import cloud_events, otlp
+from server.rpc.gate import Gate
 from server.rpc.gzipped import MESSAGE_BYTES_MAX
+from server.security.access import Access
 from server.subscribe.service import SubscribeService
+
+if TYPE_CHECKING:
+    from server.security.certificates import CertificateFiles
 
 CUT_OFF_GRACE_S = 3.0
 """grpc.aio cannot end one call alone: beside subscribers that do not read, this is what all others get at a stop."""
@@ -58,12 +66,15 @@ class RpcServer:
         limits: Limits,
         doors: Doors,
         observer: Observer,
+        access: Access,
+        certificates: CertificateFiles | None,
         retention_service: RetentionService,
         control: ControlSocket,
     ) -> None:
         """Binds the address and the daemon's own socket; ConfigurationError if that is not possible.
 
-        Nothing is served before `start`.
+        Nothing is served before `start`. Everybody may call what `access` lets them, and with `certificates` over TLS
+        and no other way; behind `control` is the daemon's own user or root, who may call everything.
         """
         self._server = grpc.aio.server(options=OPTIONS)
         self._ingest = ingest.IngestMethods(ingest_service, limits, observer)
@@ -77,28 +88,30 @@ class RpcServer:
             subscribe.SERVICE: self._subscribe.handlers(),
         }
         self._control = control
+        self._observer = observer
         services[retention.SERVICE] = retention.RetentionMethods(retention_service, self._caller, observer).handlers()
         if doors.otlp:
             logs = otlp.LogsMethods(ingest_service, limits, doors.otlp_plain_logs_type, observer)
             services[otlp.SERVICE] = logs.handlers()
         if doors.cloud_events:
             services[cloud_events.SERVICE] = cloud_events.CloudEventMethods(ingest_service, limits, observer).handlers()
-        # Generic handlers: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
-        self._server.add_generic_rpc_handlers(
-            tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
-        )
-        generic: Any = _GenericOnly(self._server)  # all that the generated code needs of a server
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, generic)
         names = list(services)
+        collected: Any = _Collected(services)  # all that the generated code needs of a server
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, collected)
         self._services = [*names, ""]
         described = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-            reflection.aio.ReflectionServicer(service_names=described), generic
+            reflection.aio.ReflectionServicer(service_names=described), collected
         )
-        self._server.add_generic_rpc_handlers((_Unknown(observer),))
+        # One generic handler: the accept loop of grpc.aio 1.85 waits on a task per *registered* method for every call.
+        self.gate = Gate(services, access, observer, lambda: time.time_ns() // 1_000_000, self._owner_of)
+        self._server.add_generic_rpc_handlers((self.gate,))
         try:
-            self.port = self._server.add_insecure_port(address)
+            if certificates:
+                self.port = self._server.add_secure_port(address, credentials(certificates))
+            else:
+                self.port = self._server.add_insecure_port(address)
             self._server.add_insecure_port(control.address)
         except RuntimeError as error:
             raise ConfigurationError(
@@ -108,10 +121,16 @@ class RpcServer:
             ) from error
         self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
+    def _owner_of(self, peer: str) -> int | None:
+        """The user behind the daemon's own socket: root or that of the daemon. None for everybody else."""
+        uid = self._control.uid_of(peer)
+        return uid if uid in (0, os.getuid()) else None
+
     def _caller(self, context: calls.Context) -> str:
         """Who is calling, as evidence names them: for methods that only the daemon's user and root may call."""
-        uid = self._control.uid_of(context.peer())
-        if uid is None or uid not in (0, os.getuid()):
+        uid = self._owner_of(context.peer())
+        if uid is None:
+            self._observer.call_denied(CallDenied("CONTROL_ONLY"))
             raise PermissionDenied(
                 "CONTROL_ONLY",
                 "this is served on the daemon's Unix socket only, to its own user and root",
@@ -161,25 +180,17 @@ class RpcServer:
         return self._ingest.open_streams + self._subscribe.open_streams
 
 
-class _GenericOnly:
-    """Stands in for the server where generated code registers methods both ways, and drops the slow one."""
+class _Collected:
+    """Stands in for the server where generated code registers a service, and takes note of its methods."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]) -> None:
+        self._services = services
 
-    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
-        self._server.add_generic_rpc_handlers(handlers)
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """The same once more, in a form that hides the methods."""
 
-    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
-        """Not for us."""
-
-
-class _Unknown(grpc.GenericRpcHandler):
-    """Comes last: counts calls of methods that do not exist, under one name, and leaves them unimplemented."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> None:  # noqa: ARG002  # gRPC's signature
-        self._observer.call_started(CallStarted("other", "other", calls.UNARY))
-        self._observer.call_handled(CallHandled("other", "other", calls.UNARY, "UNIMPLEMENTED", 0.0))
+    def add_registered_method_handlers(
+        self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """All methods of a service."""
+        self._services[service] = hardened(handlers)

@@ -19,6 +19,7 @@ CODES: dict[type[errors.TrackdError], grpc.StatusCode] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Precondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.PositionOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
@@ -78,7 +79,7 @@ def retry_after(error: errors.TrackdError) -> int | None:
     """After how many milliseconds the same request may succeed; None if it will not."""
     if isinstance(error, errors.Unavailable | errors.Exhausted):
         return RETRY_AFTER_MS if error.retry_after_ms is None else error.retry_after_ms
-    return None
+    return error.retry_after_ms
 
 
 def trailers_of(error: errors.TrackdError) -> tuple[tuple[str, str | bytes], ...]:

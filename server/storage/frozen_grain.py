@@ -68,6 +68,7 @@ class Share:
     people: frozenset[str] = frozenset()
     """Types whose users come from the cells; with ANY_TYPE alone those of all types do, whole ones too."""
     cells: Cells | None = None
+    """Set if there are `people`; otherwise if the groups of some types are cells. Their events are the same."""
 
     @property
     def types(self) -> frozenset[str]:
@@ -88,11 +89,12 @@ def shares(
     """
     found: dict[Month, Share] = {}
     refused: dict[Month, list[str]] = {}
+    left: dict[str, Predicate | bool] = {}
     nothing = question.start_ms is not None and question.end_ms is not None and question.start_ms >= question.end_ms
     for month in months:
         lost = losses.get(month)
         if lost and not nothing:
-            ruling = _Ruling(question, month, lost, kept.get(month))
+            ruling = _Ruling(question, month, lost, kept.get(month), left)
             if ruling.refused:
                 refused[month] = ruling.refused
             elif ruling.touched:
@@ -108,22 +110,27 @@ def frozen_grain(months: Iterable[Month], types: Sequence[str], kept: KeptMonths
     months = sorted(months)
     zones = list(dict.fromkeys(zone for month in months if month in kept for zone in _zones(kept[month])))
     named = ", ".join([*types[:NAMES_MAX], *([f"{len(types) - NAMES_MAX} more"] if len(types) > NAMES_MAX else [])])
-    message = f"retention has changed the rows of {spans(months)} ({named or 'all types'}): they cannot tell this"
+    message = (
+        f"neither the rows of {spans(months)} ({named or 'all types'}), which retention changed or dropped, nor their "
+        "frozen numbers can tell this"
+    )
     if zones:
         message += (
-            "; kept are counts by type, source and quarter-hour, and the distinct users of each type and of all types "
-            f"in one day, week or month ({', '.join(zones)}) inside of one UTC month"
+            "; frozen are events by type, source and quarter-hour of UTC, and distinct users of one type or of all in "
+            f"a day, week or month ({', '.join(zones)}) inside of one UTC month"
         )
     return Precondition(
         "FROZEN_GRAIN",
         message,
-        hint="ask for what is kept, or leave these months or types out by a time range or a filter on the type",
+        hint="ask for what is frozen, or leave these months out by a range of time, or these types by a filter",
     )
 
 
-def not_united(share: Share, kept: KeptMonths) -> TrackdError:
-    """The refusal of a group that has users of this month's cells and others."""
-    return frozen_grain([share.month], sorted(share.people - {ANY_TYPE}), kept)
+def not_united(found: Iterable[Share], kept: KeptMonths) -> TrackdError:
+    """The refusal of a group that has users of several frozen cells, or of one and of rows."""
+    numbered = [share for share in found if share.people]
+    types = {name for share in numbered for name in share.types} - {ANY_TYPE}
+    return frozen_grain([share.month for share in numbered], sorted(types), kept)
 
 
 def check_rows_tell(
@@ -167,23 +174,29 @@ def spans(months: Sequence[Month]) -> str:
 
 @dataclass(slots=True)
 class _Ruling:
-    """One question and one month. `touched` has what is left of the filter for each type that lost something."""
+    """One question and one month. `touched` has what is left of the filter for each type that lost something.
+
+    `left` is the same for all months, filled as they are looked at.
+    """
 
     question: Question
     month: Month
     losses: Losses
     kept: Kept | None
+    left: dict[str, Predicate | bool]
     touched: dict[str, Predicate | bool] = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
     cells: Cells | None = None
     refused: list[str] = field(default_factory=list)
+    told: dict[int, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.losses:
-            left = restricted(self.question.where, name)
-            if left is not False:
-                self.touched[name] = left
+            if name not in self.left:
+                self.left[name] = restricted(self.question.where, name)
+            if self.left[name] is not False:
+                self.touched[name] = self.left[name]
         if not self.touched:
             return
         for name in self.touched:
@@ -195,6 +208,9 @@ class _Ruling:
             self._find_people()
 
     def share(self) -> Share:
+        for name in self.counted if self.cells is None else ():
+            if self._kinds(name) <= {FieldKind.TYPE} and self._find_cells(name):
+                break
         return Share(self.month, frozenset(self.counted), frozenset(self.people), self.cells)
 
     # Events
@@ -224,10 +240,12 @@ class _Ruling:
 
     def _told_at(self, grain_ms: int) -> bool:
         """Whether times that are rounded down to a grain lie in the same groups as before."""
-        if any(bound % grain_ms for bound in self._bounds()):
-            return False
-        unit = self._unit()
-        return unit is None or one_bucket_a_grain(self.month, self.question.time_zone, unit, grain_ms)
+        if grain_ms not in self.told:
+            unit, zone = self._unit(), self.question.time_zone
+            self.told[grain_ms] = not any(bound % grain_ms for bound in self._bounds()) and (
+                unit is None or one_bucket_a_grain(self.month, zone, unit, grain_ms)
+            )
+        return self.told[grain_ms]
 
     def _bounds(self) -> Iterator[int]:
         """The ends of the time range that lie inside of the month."""
@@ -246,8 +264,8 @@ class _Ruling:
             # Events and users of one type come from the same place.
             self.counted.clear()
             return
-        together = _TYPE not in self.question.by and not fields_of(self.question.where)
-        if together and ANY_TYPE in self._zones and self._find_cells(ANY_TYPE):
+        fields = fields_of(self.question.where).union(by for by in self.question.by if isinstance(by, Field))
+        if not fields and ANY_TYPE in self._zones and self._find_cells(ANY_TYPE):
             self.people = {ANY_TYPE}
             return
         self.counted.intersection_update(lacking)
@@ -375,6 +393,6 @@ def of_types(question: Question, types: Iterable[str], *, among: bool) -> Questi
     return Question(question.metrics, question.by, where, question.start_ms, question.end_ms, question.time_zone)
 
 
-def lost_types(lost: Losses, wanted: Sequence[str] = ()) -> list[str]:
-    """The types that are gone, of those that are wanted; () wants all."""
-    return sorted(name for name, loss in lost.items() if loss.gone and (not wanted or name in wanted))
+def lost_types(lost: Losses) -> list[str]:
+    """The types whose rows are gone."""
+    return sorted(name for name, loss in lost.items() if loss.gone)

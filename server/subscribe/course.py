@@ -78,6 +78,7 @@ class Course:
                 except Corrupt:
                     self._missing.note_damage(month)
         found.settle()
+        self._missing.survey_again()
         self._adapt(len(found.events), found.through - after, (time.monotonic() - start_s) / allowed_s)
         return Stretch(found.events, found.through)
 

@@ -29,6 +29,10 @@ class SubscribeService:
         self._opening = 0
         self._draining = False
 
+    def reconfigure(self, settings: Subscribe) -> None:
+        """Takes over another bound of subscribers; those that are connected stay."""
+        self._settings = settings
+
     def moved(self) -> None:
         """To be called once a commit: the head has moved."""
         self._watch.moved()
@@ -76,7 +80,7 @@ class SubscribeService:
                 field="after_position",
             )
         # Beside a damaged month nobody knows how far the head was before: what is stored from now on lies behind it.
-        if after > head and not self._missing.months:
+        if after > head and not self._missing.damaged:
             raise PositionOutOfRange(
                 "POSITION_AHEAD",
                 f"position {after} is asked for and the head is {head}",

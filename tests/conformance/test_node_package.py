@@ -60,8 +60,11 @@ def test_the_blocks_of_the_readme_run_and_show_what_came_out(daemon: DaemonProce
         assert readme.differences(block, done.stdout) == ""
 
 
-def test_the_example_serves_and_loses_nothing_at_its_end(daemon: DaemonProcess, project: Path) -> None:
-    """Copied as its comment says; an event a request, and Ctrl-C sends what is open."""
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_the_example_serves_and_loses_nothing_at_its_end(
+    daemon: DaemonProcess, project: Path, ending: signal.Signals
+) -> None:
+    """Copied as its comment says; an event a request; Ctrl-C and SIGTERM send what is open."""
     code = (NODE / "example.js").read_text("utf-8")
     copied, replaced = re.subn(r'"\./src/index\.js"; // installed: from ("trackd-client")', r"\1;", code)
     assert replaced == 1
@@ -78,7 +81,7 @@ def test_the_example_serves_and_loses_nothing_at_its_end(daemon: DaemonProcess, 
             for number in range(3):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/reviews/{number}", timeout=10) as answer:
                     assert answer.read() == b"hello\n"
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ending)
             said = process.stdout.read()
             assert process.wait(20) == 0
         finally:

@@ -10,7 +10,7 @@ import pytest
 from server.storage.contract import Reader, Store
 from tests.support.homes import FOLDING_HOMES, HOMES, Home
 
-QUESTIONS = ("test_aggregate", "test_count", "test_list", "test_remove")
+QUESTIONS = ("test_aggregate", "test_count", "test_frozen", "test_list", "test_remove")
 """Modules (by the begin of their names) that run once more in each state of derived data."""
 
 

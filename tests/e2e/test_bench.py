@@ -136,3 +136,17 @@ def test_a_daemon_that_measures_nothing_serves_all_the_same(tmp_path: Path) -> N
     assert samples["trackd_head_position"] > 0
     assert samples["trackd_ingest_commit_seconds_count"] == 0
     assert samples['trackd_events_ingested_total{result="accepted"}'] == 0
+
+
+def test_the_cost_of_security_is_measured_beside_plain_work(directory: Path) -> None:
+    """All four ways are measured, and each has its ratio to the plain one."""
+    small = ("--events", "1000", "--rounds", "1", "--seed", "1", "--directory", str(directory))
+    done = run("bench", "security", *small, "--json")
+    if any(word in done.stderr for word in CANNOT_BE_HERE):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    for way in ("tokens", "tls", "tls_and_tokens"):
+        assert told[f"{way}_events_per_second_ratio"] > 0
+        assert told[f"{way}_unary_64_calls_per_second"] > 0
+    assert list(directory.iterdir()) == []

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.cli.main import app
 from server.metrics.observer import REFUSAL_REASONS, REJECTION_REASONS
+from server.metrics.security import DENIAL_REASONS
 from tests.support import readme
 from tests.support.readme import Block, Follower
 from tests.support.serving import assert_sound
@@ -24,7 +25,7 @@ from tests.support.serving import assert_sound
 TEXT = readme.README.read_text("utf-8")
 CLIENT = readme.ROOT / "clients" / "python" / "README.md"
 CI = runpy.run_path(str(readme.ROOT / ".ci" / "readme.py"))
-NOT_STATUSES = {"start", "bench", "slo"}
+NOT_STATUSES = {"start", "bench", "slo", "token"}
 """Errors that end a command before there is anybody to send a status to."""
 ALL_OF_IT_S = 300
 """Some fifty commands, one after the other: a quarter of it on a quiet machine."""
@@ -90,7 +91,7 @@ def test_the_quickstart_is_run_in_every_language_it_has() -> None:
     found = to_run(TEXT, buf=True)
     assert {block.language for block in found} == {"python", "sh"}
     assert sum(block.output is not None for block in found) >= 8
-    assert sum(block.text.startswith("trackd serve") for block in found) == 2
+    assert sum(block.text.startswith("trackd serve") for block in found) == 3
     assert len(readme.blocks(TEXT)) == len(found) + 3
 
 
@@ -138,7 +139,7 @@ def test_every_reason_is_explained() -> None:
             documented[reason] = set(readme.code_spans(statuses))
     given = readme.reasons_of_the_daemon()
     assert documented.keys() == given.keys()
-    assert set(REJECTION_REASONS) | set(REFUSAL_REASONS) <= given.keys()
+    assert set(REJECTION_REASONS) | set(REFUSAL_REASONS) | set(DENIAL_REASONS) <= given.keys()
     missing = {
         reason: given[reason] - statuses
         for reason, statuses in documented.items()
@@ -201,7 +202,9 @@ def test_links_and_paths_lead_somewhere() -> None:
 def test_every_setting_that_is_named_exists() -> None:
     """What the README tells operators to raise or allow is a key of deploy/trackd.toml."""
     settings = (readme.ROOT / "deploy" / "trackd.toml").read_text("utf-8")
-    named = re.findall(r"`(?:limits|ingest|storage|query|subscribe|doors|listen|rotation|retention)\.(\w+)`", TEXT)
+    named = re.findall(
+        r"`(?:limits|ingest|storage|query|subscribe|doors|listen|tls|access|log|rotation|retention)\.(\w+)`", TEXT
+    )
     assert named
     for key in named:
         assert re.search(rf"^# {key} = ", settings, re.MULTILINE), f"README.md: there is no setting {key}"

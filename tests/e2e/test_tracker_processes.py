@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,42 @@ tracker.track("t", user_id="parent-3")
 assert tracker.close(30).stored == 4, tracker.stats()
 """
 
+MULTIPROCESSING = """
+import multiprocessing
+def work(child):
+    for number in range(50):
+        tracker.track("t", user_id=f"child{child}-{number}")
+tracker = new_tracker()
+if __name__ == "__main__":
+    tracker.track("t", user_id="parent-0")
+    context = multiprocessing.get_context(METHOD)
+    children = [context.Process(target=work, args=(child,)) for child in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+"""
+OLD_UUID_UTILS = """
+import os
+register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+import uuid_utils
+os.register_at_fork = register
+"""
+FORKED_IDS = """
+import trackd
+trackd.new_id()
+tails = []
+for child in range(2):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, trackd.new_id(0)[-4:])
+        os._exit(0)
+    tails.append(os.read(reading, 4))
+assert len(set(tails)) == 2, tails
+"""
+"""Compares the last bits, which are nothing but random: all others count or tell the time."""
+
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
@@ -72,11 +108,16 @@ def seen(daemon: DaemonProcess) -> Iterator[Counter[str]]:
         yield Counter({"": before})
 
 
-def script(target: str, directory: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end. Of gRPC it has the defaults: those of the daemon, once imported, are in the environment."""
+def script(
+    target: str, directory: Path, code: str, *, command: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs it, or another command of Python, to its end.
+
+    Of gRPC it has the defaults: those of the daemon, once imported, are in the environment.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     return subprocess.run(
-        [sys.executable, "-c", BEGIN + code, target, str(directory)],
+        [sys.executable, *(command or ("-c", BEGIN + code)), target, str(directory)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -135,6 +176,40 @@ def test_a_process_may_fork_while_it_tracks(
     done = script(daemon.target, tmp_path, FORK_WHILE_TRACKING.replace("OPTIONS", "").replace("FLUSH", flush))
     assert done.returncode == 0, done.stderr
     assert came_in(daemon.target, seen) == Counter(users("parent", 4) + users("child", 200)), done.stderr
+
+
+def test_tracking_imports_nothing_while_a_process_may_fork(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A child that is forked while another thread imports has half a module, for ever."""
+    code = """
+before = set(sys.modules)
+tracker = new_tracker(when_full="spill", spill_directory=directory, on_rejected=str)
+tracker.track("imports")
+tracker.track("no spaces, please")
+assert tracker.flush(30)
+assert sys.modules.keys() - before == set()
+"""
+    done = script(daemon.target, tmp_path, code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_multiprocessing_flush_when_they_end(
+    daemon: DaemonProcess, seen: Counter[str], tmp_path: Path, method: str
+) -> None:
+    """Though they run no exit handlers."""
+    program = tmp_path / "program.py"
+    program.write_text(BEGIN + MULTIPROCESSING.replace("METHOD", repr(method)), "utf-8")
+    done = script(daemon.target, tmp_path, "", command=[str(program)])
+    assert done.returncode == 0, done.stderr
+    assert came_in(daemon.target, seen) == Counter(users("parent", 1) + users("child0", 50) + users("child1", 50))
+
+
+def test_forked_children_have_ids_of_their_own() -> None:
+    """Also with versions of uuid-utils that go on with the random numbers of the parent."""
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_UUID_UTILS + FORKED_IDS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_where_a_forked_child_cannot_send_its_events_wait_in_files(

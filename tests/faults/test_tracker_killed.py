@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import trackd
 
 from tests.e2e.conftest import DaemonProcess
@@ -24,6 +25,8 @@ SEED = int(os.environ.get("TRACKD_SEED", "29"))
 THREADS = 3
 BUFFER_BYTES = 64 * 1024
 WAIT_S = 60.0
+
+pytestmark = pytest.mark.timeout(120 + 15 * KILLS)
 
 
 class Tracking(threading.Thread):

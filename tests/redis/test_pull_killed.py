@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 from tests.e2e.conftest import DaemonProcess
@@ -22,6 +23,8 @@ KILLS = int(os.environ.get("TRACKD_PULL_KILLS", "3"))
 SEED = int(os.environ.get("TRACKD_SEED", "31"))
 QUICKLY = ("--batch", "20", "--claim-idle", "0.5")
 """Small batches, so that many are under way when somebody dies."""
+
+pytestmark = pytest.mark.timeout(120 + 15 * KILLS)
 
 
 class Producer(threading.Thread):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from retention.month import Month
 from server.config import Storage
 from server.errors import TrackdError
@@ -26,6 +28,8 @@ class Home(ABC):
 
     persists = True
     """Whether a store finds again what an earlier one kept here."""
+    zones: tuple[str, ...] = ()
+    """The reporting time zones."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,7 +99,7 @@ class MemoryHome(Home):
     persists = False
 
     def _open(self) -> Store:
-        return MemoryStore(months_max=self.months_max)
+        return MemoryStore(months_max=self.months_max, reporting_time_zones=self.zones)
 
 
 class SqliteHome(Home):
@@ -103,6 +107,11 @@ class SqliteHome(Home):
 
     settings = Storage(disk_free_bytes_min=1, open_months_max=4)
     """Few open months: tests with more of them see months closed and opened again."""
+
+    @property
+    def in_zones(self) -> Storage:
+        """The settings with the reporting time zones."""
+        return replace(self.settings, reporting_time_zones=self.zones)
 
     def fill(self, *, full: bool = True) -> None:
         self.settings = Storage(disk_free_bytes_min=2**62 if full else 1)
@@ -120,7 +129,7 @@ class SqliteHome(Home):
     def _open(self) -> Store:
         from server.storage.sqlite.store import SqliteStore
 
-        return SqliteStore(self.path, self.settings, months_max=self.months_max)
+        return SqliteStore(self.path, self.in_zones, months_max=self.months_max)
 
 
 class FoldedHome(SqliteHome):
@@ -142,7 +151,7 @@ class FoldedHome(SqliteHome):
                 assert self.settle()
                 return removed
 
-        return Folded(self.path, self.settings, months_max=self.months_max)
+        return Folded(self.path, self.in_zones, months_max=self.months_max)
 
 
 class SmallTailHome(SqliteHome):

@@ -10,6 +10,7 @@ from retention.facts import RAW, Stock
 from retention.hold import Hold
 from retention.month import Month
 from retention.policy import Claim, FieldRule, Profile, Treatment
+from server.frozen import Frozen
 from server.model import Event, EventFilter, MonthInfo, MonthState, Order
 from server.rewriting import Rewrite, Rewritten, Selection
 from server.storage.contract import Store
@@ -51,6 +52,17 @@ def seal(store: Store, month: Month) -> MonthInfo:
     """All three steps."""
     store.fence(month)
     return store.adopt(store.rebuild(month, MonthState.SEALED))
+
+
+def freeze(store: Store, month: Month, types: Sequence[str]) -> Frozen:
+    """The numbers of some types, counted and kept."""
+    reader = store.reader()
+    try:
+        frozen = reader.freeze(month, types)
+    finally:
+        reader.close()
+    store.records.keep(frozen, deed("freeze"))
+    return frozen
 
 
 def rewrite(

@@ -18,6 +18,7 @@ from server.config import load
 from server.daemon import Daemon
 from server.errors import TrackdError
 from server.model import Appended, Batch
+from server.security.guards import Guards
 from server.storage.sqlite.store import SqliteStore
 
 DELAY_S = 0.4
@@ -78,7 +79,7 @@ def main(directory: Path) -> int:
         partial.replace(ready)
 
     async def run() -> int:
-        return await Daemon(config, store).run(announce)
+        return await Daemon(config, store, Guards(config), lambda: config).run(announce)
 
     return asyncio.run(run())
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 import trackd
 import typer
+import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 from trackd import where
@@ -17,6 +19,7 @@ from trackd import where
 from server.cli import export
 from server.cli.comparisons import one_of, parse_comparison, together
 from server.cli.export import Format
+from server.cli.main import app
 from server.cli.moments import moment_of, parse_moment, show_moment
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -164,3 +167,25 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [output]
     with pytest.raises(typer.BadParameter, match="No such file"):
         export.write_lines(tmp_path / "no" / "a.json", [])
+
+
+def commands(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
+    """Every command with all its words, and those of its groups."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *names, name)
+        else:
+            yield " ".join((*names, name)), command
+
+
+def test_every_command_that_talks_to_a_daemon_can_do_so_over_tls_and_with_a_token() -> None:
+    """Whatever has --target, and the one that names a daemon in another way; nobody else offers it for nothing."""
+    options = {
+        name: {word for parameter in command.params for word in parameter.opts}
+        for name, command in commands(typer.main.get_command(app))
+    }
+    talking = {name for name, known in options.items() if "--target" in known} | {"retention lint"}
+    assert len(talking) > 8
+    assert {name for name, known in options.items() if "--token-file" in known} == talking
+    for name in talking:
+        assert options[name] >= {"--ca", "--cert", "--key", "--tls"}, name

@@ -135,6 +135,34 @@ def test_rejected_events_reach_the_callback_with_their_place(fake: FakeDaemon) -
     ]
 
 
+def rejected(index: int) -> AppendItem:
+    """Of a result."""
+    return AppendItem(index=index, outcome=APPEND_OUTCOME_REJECTED, reason="TAG_INVALID")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        AppendResult(),
+        AppendResult(accepted=3),
+        AppendResult(accepted=-1, duplicate=3),
+        AppendResult(accepted=1, rejected=1),
+        AppendResult(accepted=1, rejected=1, items=[rejected(2)]),
+        AppendResult(accepted=1, rejected=1, items=[rejected(-1)]),
+        AppendResult(rejected=2, items=[rejected(1), rejected(1)]),
+    ],
+    ids=["nothing", "too many", "negative", "unnamed", "no such event", "before the first", "one named twice"],
+)
+def test_an_answer_that_makes_no_sense_counts_for_nothing(fake: FakeDaemon, nonsense: AppendResult) -> None:
+    """The stream is replaced and the batch sent again: nothing is taken for stored, or rejected, that is not."""
+    fake.script = lambda call, batch: nonsense if call == 1 else fake.store(batch)
+    results: list[trackd.BatchResult] = []
+    with appender(fake, results) as sending:
+        sending.send(events(2))
+    assert sending.totals == trackd.Totals(accepted=2)
+    assert [(one.accepted, one.rejections) for one in results] == [(2, ())]
+
+
 def test_an_unreachable_daemon_ends_in_an_error_that_counts_what_is_open() -> None:
     """After the time without progress: how many events were not acknowledged, and why."""
     sender = trackd.Appender("127.0.0.1:1", source="tests", give_up_after_s=0.5)

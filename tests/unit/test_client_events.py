@@ -33,6 +33,16 @@ def test_ids_are_never_the_same() -> None:
     assert {len(one) for one in ids} == {16}
 
 
+def test_a_clock_that_was_ahead_and_is_set_right_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event happens when the clock says so, not when it last said something later."""
+    trackd.new_event("t")
+    for jumped_ms in (86_400_000, 0, -86_400_000, 0):
+        clock_ns = (1_700_000_000_000 + jumped_ms) * 1_000_000
+        monkeypatch.setattr("time.time_ns", lambda clock_ns=clock_ns: clock_ns)
+        event = trackd.new_event("t")
+        assert event.timestamp_ms == int.from_bytes(event.id[:6], "big") == 1_700_000_000_000 + jumped_ms
+
+
 def test_metadata_is_taken_as_mapping_or_text() -> None:
     """A mapping becomes compact JSON, text goes as it stands."""
     assert trackd.new_event("t", metadata={"ä": [1, None]}).metadata == '{"ä":[1,null]}'
@@ -78,6 +88,16 @@ def test_a_quota_with_a_time_to_retry_is_retryable_and_without_is_not() -> None:
     assert (later.retryable, later.retry_after_ms, breaks_for_good(later)) == (True, 2_000, False)
     never = refusal(RESOURCE_EXHAUSTED)
     assert (never.retryable, breaks_for_good(never)) == (False, True)
+
+
+def test_details_that_are_garbled_leave_the_code() -> None:
+    """They come from who knows where: nothing but the error that they belong to may come of them."""
+    garbled = [
+        AnyMessage(type_url=f"type.googleapis.com/google.rpc.{name}", value=b"\xff")
+        for name in ("ErrorInfo", "RetryInfo")
+    ]
+    error = from_status(Status(code=RESOURCE_EXHAUSTED, message="full", details=garbled))
+    assert (error.code, error.message, error.reason, error.retryable) == ("RESOURCE_EXHAUSTED", "full", "", False)
 
 
 def test_a_code_of_the_future_is_an_error_like_any_other() -> None:

@@ -54,6 +54,23 @@ def test_a_full_buffer_drops_the_newest_and_counts_it() -> None:
     assert by_events.next_place == FIRST_PLACE + 10
 
 
+def test_the_worker_hears_of_drops_at_once_and_then_once_a_minute() -> None:
+    """With how many there were since."""
+    now_s = [1_000.0]
+    buffer = intake(events_max=1, clock=lambda: now_s[0])
+    assert [buffer.put(ELEMENT) for _ in range(3)] == [True, False, False]
+    assert [buffer.newly_dropped(at_once=False), buffer.newly_dropped(at_once=False)] == [2, 0]
+    now_s[0] += 59
+    assert not buffer.put(ELEMENT)
+    assert buffer.newly_dropped(at_once=False) == 0
+    now_s[0] += 2
+    assert not buffer.put(ELEMENT)
+    assert buffer.newly_dropped(at_once=False) == 2
+    assert not buffer.put(ELEMENT)
+    assert [buffer.newly_dropped(at_once=at_once) for at_once in (False, True, True)] == [0, 1, 0]
+    assert buffer.dropped == 5
+
+
 def test_what_the_worker_took_counts_until_it_is_released() -> None:
     """The bound is for everything in memory that has no answer."""
     buffer = intake()

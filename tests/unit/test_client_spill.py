@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -137,6 +138,36 @@ def test_a_segment_with_a_living_owner_is_left_alone(tmp_path: Path) -> None:
     assert opened(tmp_path, source="other").unread_events == 0
     assert opened(tmp_path, source="test").unread_events == 0
     assert opened(tmp_path).unread_events == 2
+
+
+@pytest.mark.parametrize(
+    "source", ["a", "a-service-with-a-name-that-is-longer-than-a-whole-segment-of-the-other-one" * 4]
+)
+def test_a_segment_of_another_source_is_left_alone(tmp_path: Path, source: str) -> None:
+    """However long the names and however short the segment."""
+    spill = opened(tmp_path, source="b")
+    assert spill.append(batch(0, 1))
+    spill.close()
+    opened(tmp_path, source=source).close()
+    assert read_all(opened(tmp_path, source="b")) == ["0"]
+
+
+def test_a_segment_that_somebody_finds_before_it_has_an_owner_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, and not locked yet: whoever looks at that moment takes it for one that was left behind, and deletes it."""
+    lock = fcntl.flock
+
+    def later(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        opened(tmp_path).close()
+        lock(descriptor, how)
+
+    spill = opened(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", later)
+    assert spill.append(batch(0))
+    spill.close()
+    assert read_all(opened(tmp_path)) == ["0", "1"]
 
 
 def test_a_forked_child_lets_go_without_unlocking(tmp_path: Path) -> None:

@@ -273,6 +273,52 @@ def test_what_is_lost_at_the_end_is_logged(away: FakeDaemon, caplog: pytest.LogC
     assert "2 tracked events were not acknowledged" in caplog.text
 
 
+def test_an_outage_and_its_end_are_logged_once(away: FakeDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever gave a wrong address reads of it at once, and not when the program ends."""
+    with caplog.at_level(logging.INFO, "trackd"), tracking(away) as tracker:
+        for _ in range(2):
+            track(tracker, 1)
+            until(lambda: "wait: " in caplog.text)
+            time.sleep(0.3)  # some more attempts
+            away.start()
+            assert tracker.flush(WAIT_S)
+            until(lambda: "are taken again" in caplog.text)
+            told = [record.getMessage() for record in caplog.records]
+            assert told[0].startswith("events tracked for tests wait: ")
+            assert told[1:] == ["events tracked for tests are taken again"]
+            caplog.clear()
+            away.stop()
+            time.sleep(0.1)
+            assert caplog.text == "", "nothing waits"
+
+
+def test_dropped_events_are_logged_with_their_number(away: FakeDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    """At once, and not for each; a handler that tracks itself does no harm."""
+
+    class Tracking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            track(tracker, 1_000)
+
+    handler = Tracking()
+    with caplog.at_level(logging.WARNING, "trackd"), tracking(away, buffer_events=10) as tracker:
+        logging.getLogger("trackd").addHandler(handler)
+        try:
+            track(tracker, *range(100))
+            until(lambda: "were dropped for want of room" in caplog.text)
+            track(tracker, *range(100))
+            time.sleep(0.1)
+        finally:
+            logging.getLogger("trackd").removeHandler(handler)
+        assert caplog.text.count("were dropped for want of room") == 1
+        dropped = tracker.stats().dropped
+        away.start()
+        until(lambda: caplog.text.count("were dropped for want of room") == 2)
+        counts = [
+            record.args[0] for record in caplog.records if isinstance(record.args, tuple) and len(record.args) == 2
+        ]
+        assert sum(count for count in counts if isinstance(count, int)) == dropped, "when it is over, the rest is told"
+
+
 def test_a_process_that_can_start_no_thread_still_tracks_at_its_end(
     fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +334,9 @@ def test_a_process_that_can_start_no_thread_still_tracks_at_its_end(
     assert not lifetime.threads_can_start()
     with tracking(fake) as tracker:
         track(tracker, *range(25))
+        # It connects as it was told when it was made, whatever is in the environment by now.
+        monkeypatch.setenv("TRACKD_TOKEN_FILE", "/no/such/file")
+        monkeypatch.setenv("TRACKD_CA", "/no/such/file")
         tracker.at_exit(threads=False)
         stats = tracker.stats()
         assert (stats.stored, stats.unanswered, stats.buffered) == (25, 0, 0)
@@ -305,6 +354,7 @@ def test_a_process_that_can_start_no_thread_still_tracks_at_its_end(
         {"buffer_events": 0},
         {"batch_bytes": 0},
         {"max_delay_s": -1.0},
+        {"answer_timeout_s": 0.0},
     ],
 )
 def test_settings_that_cannot_be_are_refused_at_once(wrong: dict[str, Any]) -> None:

@@ -52,16 +52,18 @@ def test_rejected_events_go_to_the_callback_and_the_others_are_stored(fake: Fake
         told.append(rejection)
         raise LookupError("callback")
 
-    with tracking(fake, on_rejected=on_rejected) as tracker:
+    with tracking(fake, on_rejected=on_rejected, batch_events=100) as tracker:
         track(tracker, *range(10))
         assert tracker.flush(WAIT_S)
-        track(tracker, *range(10, 20))
+        track(tracker, *range(10, 40))
         assert tracker.flush(WAIT_S)
-        assert (tracker.stats().stored, tracker.stats().rejected) == (18, 2)
+        assert (tracker.stats().stored, tracker.stats().rejected) == (36, 4)
         assert "callback" in tracker.stats().last_error
     assert [(one.sequence, one.event.user_id, one.reason) for one in told] == [
         (5, "5", "TAG_INVALID"),
         (15, "15", "TAG_INVALID"),
+        (25, "25", "TAG_INVALID"),
+        (35, "35", "TAG_INVALID"),
     ]
 
 

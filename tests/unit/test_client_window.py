@@ -162,6 +162,7 @@ def test_backoff_doubles_up_to_its_maximum_and_starts_anew_after_success() -> No
     for full_s in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         assert full_s / 2 <= backoff.next_delay_s() <= full_s
     assert backoff.next_delay_s(retry_after_ms=7_000) == 7.0
+    assert backoff.next_delay_s(retry_after_ms=10**18) == 3_600, "no answer stops a sender for good"
     backoff.reset()
     assert backoff.next_delay_s() <= 0.1
 

@@ -75,7 +75,7 @@ def test_every_problem_is_said_at_once_with_file_and_key(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[limit]\ntags_max = 1", "limit: no such section or key; known are data, listen, limits,"),
+        ("[limit]\ntags_max = 1", "limit: no such section or key; known are data, listen, tls, access, limits,"),
         ("[query]\nreader = 1", "query.reader: no such key; known are readers, waiting_max, timeout_max_ms"),
         ("limits = 3", "limits: must be a table"),
         ("data = 3", "data: Expected `str`, got `int`"),
@@ -99,6 +99,14 @@ def test_every_problem_is_said_at_once_with_file_and_key(tmp_path: Path) -> None
             "limits.metadata_bytes_max: must be at most limits.batch_bytes_max",
         ),
         ('[limits]\noldest_month = "January"', "limits.oldest_month: 'January' is not a month written YYYY-MM"),
+        ('[tls]\ncertificate = "c"', "tls.key: is missing: certificate and key go together"),
+        ('[tls]\nkey = "k"', "tls.certificate: is missing: certificate and key go together"),
+        ('[tls]\nclient_ca = "c"', "tls.client_ca: needs tls.certificate and tls.key"),
+        ("[tls]\nmetrics = true", "tls.metrics: needs tls.certificate and tls.key"),
+        ('[access.client_roles]\na = ["read"]', "access.client_roles: needs tls.client_ca"),
+        ('[access.client_roles]\na = ["root"]', "access.client_roles: Invalid enum value 'root'"),
+        ("[access]\nclient_roles = 3", "access.client_roles: Expected `object`, got `int`"),
+        ('[log]\nlevel = "loud"', "log.level: Invalid enum value 'loud'"),
         ('[listen]\nmetrics = "127.0.0.1:7077"', "listen.metrics: 127.0.0.1:7077 is taken by listen.grpc"),
     ],
 )
@@ -116,15 +124,52 @@ def test_none_is_a_setting_where_it_makes_sense(text: str, tmp_path: Path) -> No
     load(write(tmp_path, text), {})
 
 
-@pytest.mark.parametrize("key", ["listen.grpc", "listen.metrics"])
-@pytest.mark.parametrize("address", ["0.0.0.0:7000", "[::]:7000", "192.168.1.7:7000", "db.example.org:7000"])
-def test_beyond_loopback_needs_a_word_of_the_operator(key: str, address: str) -> None:
-    """Without TLS such an address is refused; the message names the flag that says it is meant."""
-    line = only_problem(None, {key: address})
-    assert line.startswith(f"command line: {key}: {address} is not a loopback address")
+TLS = {"tls.certificate": "c.pem", "tls.key": "k.pem"}
+TOKENS = {"access.tokens": "tokens.json"}
+BEYOND = ["0.0.0.0:7000", "[::]:7000", "192.168.1.7:7000", "db.example.org:7000"]
+
+
+@pytest.mark.parametrize("address", BEYOND)
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, ["tls.certificate and tls.key", "access.tokens"]),
+        (TLS, ["access.tokens"]),
+        (TOKENS, ["tls.certificate and tls.key"]),
+        (TLS | TOKENS, []),
+        (TLS | {"tls.client_ca": "ca.pem"}, ["access.tokens"]),
+        (TLS | {"tls.client_ca": "ca.pem", "access.client_roles": {"svc": ["read"]}}, []),
+        ({"listen.allow_insecure": True}, []),
+    ],
+)
+def test_beyond_loopback_needs_tls_and_permissions_or_a_word_of_the_operator(
+    given: dict[str, Any], missing: list[str], address: str
+) -> None:
+    """What is missing is named, and the flag that says it is meant."""
+    overrides = given | {"listen.grpc": address}
+    if not missing:
+        assert load(None, overrides).listen.grpc == address
+        return
+    line = only_problem(None, overrides)
+    assert line.startswith(f"command line: listen.grpc: {address} is not a loopback address")
     assert "--allow-insecure" in line
-    section, _dot, name = key.partition(".")
-    assert getattr(getattr(load(None, {key: address, "listen.allow_insecure": True}), section), name) == address
+    assert [word for word in ("tls.certificate and tls.key", "access.tokens") if f"set {word}" in line] == missing
+    assert only_problem(None, overrides | {"listen.allow_insecure_metrics": True}) == line
+
+
+@pytest.mark.parametrize("address", BEYOND)
+def test_metrics_beyond_loopback_need_https_or_a_word_of_the_operator(address: str) -> None:
+    """They are no secret that needs a token, but nobody may change them on their way."""
+    for overrides in ({}, TLS | TOKENS):
+        line = only_problem(None, overrides | {"listen.metrics": address})
+        assert line.startswith(f"command line: listen.metrics: {address} is not a loopback address")
+        assert "set tls.metrics = true" in line
+    for good in (
+        TLS | {"tls.metrics": True},
+        {"listen.allow_insecure": True},
+        {"listen.allow_insecure_metrics": True},
+    ):
+        assert load(None, good | {"listen.metrics": address}).listen.metrics == address
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.8.8.8:7000", "[::1]:7000", "localhost:7000"])
@@ -139,6 +184,12 @@ def test_loopback_needs_no_word(address: str) -> None:
 def test_what_is_not_host_and_port_is_refused(address: str) -> None:
     """Also an IPv6 address without brackets, for nobody can tell where it ends."""
     assert f"{address!r} is not HOST:PORT" in only_problem(None, {"listen.grpc": address})
+
+
+def test_a_name_without_roles_is_a_mistake(tmp_path: Path) -> None:
+    """It would be let in and then be denied everything."""
+    path = write(tmp_path, '[tls]\ncertificate = "c"\nkey = "k"\nclient_ca = "a"\n[access.client_roles]\n"svc" = []\n')
+    assert only_problem(path).endswith("access.client_roles: 'svc' must be a name with at least one role")
 
 
 def test_two_free_ports_do_not_clash() -> None:

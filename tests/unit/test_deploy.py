@@ -84,9 +84,11 @@ def test_links_of_the_runbook_lead_somewhere() -> None:
 def test_what_the_runbook_tells_to_set_and_run_exists() -> None:
     """Settings and commands."""
     settings = (DEPLOY / "trackd.toml").read_text("utf-8")
-    for key in re.findall(r"`(?:limits|ingest|storage|query)\.(\w+)", RUNBOOK):
+    for key in re.findall(r"`(?:limits|ingest|storage|query|tls|access)\.(\w+)", RUNBOOK):
         assert re.search(rf"^# {key} = ", settings, re.MULTILINE), key
-    for command in set(re.findall(r"`?trackd (health|slo \w+|check|count|types \w+|import|bench \w+)", RUNBOOK)):
+    for command in set(
+        re.findall(r"`?trackd (health|slo \w+|check|count|types \w+|import|token \w+|bench \w+)", RUNBOOK)
+    ):
         run = [sys.executable, "-m", "server.cli.main", *command.split(), "--help"]
         assert subprocess.run(run, capture_output=True, timeout=60, check=False).returncode == 0, command
 

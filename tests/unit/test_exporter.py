@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -16,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server import exporter as module
 from server.errors import ConfigurationError
 from server.exporter import REQUEST_BYTES_MAX, THREADS, Exporter
+from tests.support.certificates import make_files
 
 PATIENCE_S = 10.0
 
@@ -275,3 +279,31 @@ def test_close_cuts_off_who_is_connected_and_leaves_nothing() -> None:
 def test_one_that_never_started_can_be_closed() -> None:
     """A daemon that fails on its way up closes what it has."""
     Exporter("127.0.0.1:0", CollectorRegistry(), alive=lambda: True, ready=lambda: True).close()
+
+
+def test_over_https_a_client_that_never_shakes_hands_holds_nobody_up(tmp_path: Path) -> None:
+    """Certificates may change between two connections; whoever does not get that far is let go."""
+    files = make_files(tmp_path)
+
+    def context() -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.load_cert_chain(files.certificate, files.key)
+        return made
+
+    exporter = Exporter("127.0.0.1:0", CollectorRegistry(), alive=lambda: True, ready=lambda: True, tls=context)
+    exporter.start()
+    try:
+        trusting = ssl.create_default_context(cafile=str(files.ca))
+        with contextlib.ExitStack() as stack:
+            for _ in range(THREADS - 1):
+                stack.enter_context(connect(exporter))
+            for _ in range(2):
+                connection = HTTPSConnection(exporter.address, timeout=PATIENCE_S, context=trusting)
+                connection.request("GET", "/healthz")
+                assert connection.getresponse().read() == b"OK\n"
+                connection.close()
+                files.rotate()
+            silent = stack.enter_context(connect(exporter))
+            assert silent.recv(1) == b""
+    finally:
+        exporter.close()

@@ -89,9 +89,9 @@ Overdue:
 Reported numbers (totals by type and month stay as they are):
   events are no longer listed; counts and distinct users stay at their frozen grains, all else is refused
   distinct users come from the frozen numbers, at their grains
-  questions about one user do not find these events
+  questions about one user are refused if these events are in question; lists do not find them
   questions about a session do not find these events
-  questions about a source do not find these events
+  questions about a source find these events in plain counts only
   questions about tags find only those that the profile keeps
   questions about metadata find only the keys that the profile keeps
   questions about a changed row do not find these events

@@ -13,6 +13,9 @@ type Backoff struct {
 	Max   time.Duration
 }
 
+// hintMax is the longest delay that a daemon can ask for: a garbled answer must not stop a sender.
+const hintMax = time.Hour
+
 // delays counts failures; not for use by several goroutines at once.
 type delays struct {
 	backoff  Backoff
@@ -30,7 +33,7 @@ func newDelays(backoff Backoff) *delays {
 	return &delays{backoff: backoff, random: rand.New(rand.NewSource(time.Now().UnixNano())).Float64}
 }
 
-// next is the delay after one more failure; never less than the daemon asked for.
+// next is the delay after one more failure; never less than the daemon asked for, up to an hour.
 func (d *delays) next(atLeast time.Duration) time.Duration {
 	full := d.backoff.First
 	for step := 0; step < d.failures && full < d.backoff.Max; step++ {
@@ -40,6 +43,9 @@ func (d *delays) next(atLeast time.Duration) time.Duration {
 		full = d.backoff.Max
 	}
 	d.failures++
+	if atLeast > hintMax {
+		atLeast = hintMax
+	}
 	delay := time.Duration(float64(full) * (0.5 + d.random()/2))
 	if delay < atLeast {
 		return atLeast

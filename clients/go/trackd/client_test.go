@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -98,6 +99,15 @@ func TestIDsAreVersion7OfTheirMoment(t *testing.T) {
 	identify(event)
 	equal(t, "an id that is there", event.Id, []byte{1})
 	equal(t, "before 1970", NewIDAt(time.UnixMilli(-5))[:6], make([]byte, 6))
+}
+
+func TestAClockThatWasAheadAndIsSetRightLeavesNoTrace(t *testing.T) {
+	defer func() { clock = time.Now }()
+	for _, jumped := range []time.Duration{0, 24 * time.Hour, 0, -24 * time.Hour, 0} {
+		moment := time.Now().Add(jumped)
+		clock = func() time.Time { return moment }
+		equal(t, "time", hex.EncodeToString(NewID()[:6]), fmt.Sprintf("%012x", moment.UnixMilli()))
+	}
 }
 
 func TestAListIsFetchedPageByPage(t *testing.T) {

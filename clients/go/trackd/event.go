@@ -10,10 +10,12 @@ import (
 
 const timeMillisMax = 1<<48 - 1
 
+// clock tells the moment; a test holds it.
+var clock = time.Now
+
 // NewID returns the 16 bytes of a UUIDv7 (RFC 9562) of this moment. It panics if the system has no random numbers.
 func NewID() []byte {
-	id := uuid.Must(uuid.NewV7())
-	return id[:]
+	return NewIDAt(clock())
 }
 
 // NewIDAt returns a UUIDv7 of the given moment. Ids of rising times rise, which keeps the store fast.
@@ -27,12 +29,13 @@ func idAtMillis(millis int64) []byte {
 	} else if millis > timeMillisMax {
 		millis = timeMillisMax
 	}
-	id := NewID()
+	// The library's own time never goes back: behind a clock that was ahead it stays ahead.
+	id := uuid.Must(uuid.NewV7())
 	for at := 5; at >= 0; at-- {
 		id[at] = byte(millis)
 		millis >>= 8
 	}
-	return id
+	return id[:]
 }
 
 // Millis is a moment as the contract has it, for example for Event.TimestampMs: milliseconds since 1970, UTC.

@@ -165,6 +165,7 @@ func TestDelaysDoubleUpToTheLargestAndHonourTheDaemon(t *testing.T) {
 	}
 	equal(t, "delays", got, []int{100, 200, 400, 800, 1000, 1000})
 	equal(t, "what the daemon asks for", d.next(3*time.Second), 3*time.Second)
+	equal(t, "what nobody believes", d.next(1000*time.Hour), time.Hour)
 	d.reset()
 	d.random = func() float64 { return 0 }
 	equal(t, "the shortest first delay", d.next(0), 50*time.Millisecond)

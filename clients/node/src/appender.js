@@ -27,11 +27,14 @@ import { ProtocolViolation, Window, limitsTold } from "./window.js";
  * @property {(result: Result) => void} [onResult] hears of each final answer, in the order of answers
  * @property {number} [batchEvents] events in one batch
  * @property {number} [batchBytes] encoded size of one batch
+ * @property {number} [lingerMs] so long a batch may wait to be filled (100); Infinity: until flush or close
  * @property {number} [windowBatches] batches without a final answer
  * @property {number} [windowBytes] their encoded size
  * @property {number} [giveUpAfterMs] so long nothing gets its final answer, then the Appender stops trying
  * @property {number} [answerTimeoutMs] a stream on which the oldest batch waits longer for its answer is replaced
  * @property {Backoff} [backoff]
+ * @property {import("./channel.js").Tls | boolean} [tls] as for Client
+ * @property {string | (() => string)} [token] as for Client
  * @property {import("@grpc/grpc-js").ChannelOptions} [channelOptions]
  */
 
@@ -62,6 +65,8 @@ export class Appender {
   /** @type {Entry[]} */
   #part = [];
   #partBytes = BATCH_OVERHEAD_BYTES;
+  /** @type {NodeJS.Timeout | undefined} */
+  #lingering;
   #sequence = 0;
   /** @type {Promise<unknown>} The last of those who hand over: one after the other, so that order is kept. */
   #turn = Promise.resolve();
@@ -84,6 +89,7 @@ export class Appender {
       onResult: /** @type {(result: Result) => void} */ (() => {}),
       batchEvents: 1_000,
       batchBytes: MIB,
+      lingerMs: 100,
       windowBatches: 32,
       windowBytes: 16 * MIB,
       giveUpAfterMs: 60_000,
@@ -101,7 +107,8 @@ export class Appender {
     this.#backoff = options.backoff ?? new Backoff();
     this.#patience = new Patience(giveUpAfterMs);
     // gRPC's own retries would keep a copy of every message that was sent.
-    this.#channel = openChannel(this.target, { "grpc.enable_retries": 0, ...options.channelOptions });
+    const channelOptions = { "grpc.enable_retries": 0, ...options.channelOptions };
+    this.#channel = openChannel(this.target, { tls: options.tls, token: options.token, channelOptions });
     this.#supervisor = this.#supervise();
   }
 
@@ -116,8 +123,8 @@ export class Appender {
   }
 
   /**
-   * Takes over one event or many, in order; waits while the window is full. Batches go out as they fill; the last,
-   * partial one goes with flush or close. Throws GaveUpError, what onResult threw, or what is wrong with an event;
+   * Takes over one event or many, in order; waits while the window is full. A batch goes out when it is full, after
+   * `lingerMs`, or with flush or close. Throws GaveUpError, what onResult threw, or what is wrong with an event;
    * those before it are taken over.
    * @param {Events} events
    */
@@ -163,6 +170,7 @@ export class Appender {
   async #stop() {
     this.#closing = true;
     this.#closingSinceMs = now();
+    clearTimeout(this.#lingering);
     this.#changed.notify();
     await this.#supervisor;
     this.#channel.close();
@@ -198,6 +206,9 @@ export class Appender {
     }
     if (this.#part.length && this.#partBytes + size > this.#options.batchBytes) await this.#handOver();
     entry.sequence = this.#sequence++;
+    if (!this.#part.length && this.#options.lingerMs < Infinity) {
+      this.#lingering = setTimeout(() => this.#lingered(), this.#options.lingerMs);
+    }
     this.#part.push(entry);
     this.#partBytes += size;
     if (this.#part.length >= this.#options.batchEvents) await this.#handOver();
@@ -206,11 +217,29 @@ export class Appender {
   async #handOver() {
     this.#throwFailure();
     if (!this.#part.length) return;
+    const batch = this.#takePart();
+    while (!this.#failure && !this.#window.hasRoom) await this.#changed.wait();
+    this.#throwFailure();
+    this.#add(batch);
+  }
+
+  /** The batch that is being filled has waited long enough. It goes as it is, unless it is handed over meanwhile. */
+  async #lingered() {
+    const part = this.#part;
+    while (!this.#failure && part === this.#part && !this.#window.hasRoom) await this.#changed.wait();
+    if (!this.#failure && part === this.#part) this.#add(this.#takePart());
+  }
+
+  #takePart() {
+    clearTimeout(this.#lingering);
     const batch = new Batch(this.#part);
     this.#part = [];
     this.#partBytes = BATCH_OVERHEAD_BYTES;
-    while (!this.#failure && !this.#window.hasRoom) await this.#changed.wait();
-    this.#throwFailure();
+    return batch;
+  }
+
+  /** @param {Batch} batch */
+  #add(batch) {
     this.#window.add(batch);
     this.#patience.watch(now(), true);
     this.#changed.notify();
@@ -331,8 +360,9 @@ export class Appender {
   #receive(stream, response) {
     if (this.#failure) return;
     try {
-      if (response.message === "opened") this.#window.opened(limitsTold(response.opened.limits));
-      else this.#answered(response.answer);
+      if (response.message === "opened") this.#window.opened(limitsTold(response.opened.limits ?? {}));
+      else if (response.message === "answer") this.#answered(response.answer);
+      else throw new ProtocolViolation("a message that is neither opened nor an answer");
       stream.sendingSinceMs = now();
       this.#changed.notify();
     } catch (error) {

@@ -2,6 +2,9 @@
  * When to try again, and when to stop trying: arithmetic without a clock, so that a test can hold both.
  */
 
+/** A daemon that asks for more patience than this is not believed: a garbled answer must not stop a sender. */
+const HINT_MS_MAX = 3_600_000;
+
 /**
  * Delays that double from `firstMs` up to `maxMs`, each shortened by up to half at random. The jitter keeps many
  * senders that lost the same daemon from returning at the same moment.
@@ -17,13 +20,13 @@ export class Backoff {
   }
 
   /**
-   * Milliseconds to wait after one more failure; never less than the daemon asked for.
+   * Milliseconds to wait after one more failure; never less than the daemon asked for, up to an hour.
    * @param {number | null} [retryAfterMs]
    */
   nextDelayMs(retryAfterMs = null) {
     const full = Math.min(this.maxMs, this.firstMs * 2 ** Math.min(this.#failures, 30));
     this.#failures += 1;
-    return Math.max(full * (0.5 + this.random() / 2), retryAfterMs ?? 0);
+    return Math.max(full * (0.5 + this.random() / 2), Math.min(retryAfterMs ?? 0, HINT_MS_MAX));
   }
 
   /** Something succeeded: the next delay is the first one again. */

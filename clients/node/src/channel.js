@@ -1,7 +1,7 @@
 /**
  * How this package connects: one place for the options of its gRPC channels.
  */
-import { Client as GrpcClient, credentials } from "@grpc/grpc-js";
+import { Client as GrpcClient, InterceptingCall, credentials } from "@grpc/grpc-js";
 
 export const DEFAULT_TARGET = "127.0.0.1:7077";
 
@@ -24,12 +24,54 @@ export function defaultTarget() {
 }
 
 /**
- * A channel without TLS to HOST:PORT. It connects when it is first used; the caller closes it.
- * @param {string} target
- * @param {import("@grpc/grpc-js").ChannelOptions} [options] of grpc-js, laid over those of this package
+ * @typedef {object} Tls Whom to trust, and what to show; all of it PEM.
+ * @property {Buffer} [ca] who signs the daemon's certificate; without it the authorities that Node.js brings along
+ * @property {Buffer} [cert] a certificate of one's own, with its issuers, for a daemon that asks for one
+ * @property {Buffer} [key] its key
  */
-export function openChannel(target, options = {}) {
+
+/**
+ * @typedef {object} Connecting
+ * @property {Tls | boolean} [tls] true is {}; without it the connection is in the clear
+ * @property {string | (() => string)} [token] a bearer token, or what is asked for one before each call. Beyond
+ *   loopback it needs `tls`; `tls: false` says that something else protects the connection
+ * @property {import("@grpc/grpc-js").ChannelOptions} [channelOptions] of grpc-js, laid over those of this package
+ */
+
+/**
+ * A channel to HOST:PORT. It connects when it is first used; the caller closes it.
+ * @param {string} target
+ * @param {Connecting} [how]
+ */
+export function openChannel(target, { tls, token, channelOptions } = {}) {
+  const loopback = /^(localhost|127(\.\d+){3}|\[::1\]):\d+$/.test(target);
+  if (token && tls === undefined && !loopback) {
+    throw new TypeError(`the token would travel to ${target} in the clear: give tls, or tls: false`);
+  }
   // A proxy named by the environment cannot know this machine's loopback address.
-  const direct = /^(localhost|127(\.\d+){3}|\[::1\]):\d+$/.test(target) ? { "grpc.enable_http_proxy": 0 } : {};
-  return new GrpcClient(target, credentials.createInsecure(), { ...OPTIONS, ...direct, ...options });
+  const direct = loopback ? { "grpc.enable_http_proxy": 0 } : {};
+  const options = { ...OPTIONS, ...direct, ...channelOptions };
+  return new GrpcClient(target, secured(tls), token ? { ...options, interceptors: [bearing(token)] } : options);
+}
+
+/** @param {Tls | boolean | undefined} tls */
+function secured(tls) {
+  if (!tls) return credentials.createInsecure();
+  const { ca, cert, key } = tls === true ? {} : tls;
+  return credentials.createSsl(ca, key, cert);
+}
+
+/**
+ * Not call credentials: those of grpc-js go over TLS only, and loopback needs none.
+ * @param {string | (() => string)} token
+ * @returns {import("@grpc/grpc-js").Interceptor}
+ */
+function bearing(token) {
+  return (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      start(metadata, listener, next) {
+        metadata.set("authorization", `Bearer ${typeof token === "function" ? token() : token}`);
+        next(metadata, listener);
+      },
+    });
 }

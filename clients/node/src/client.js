@@ -89,12 +89,12 @@ export class Client {
 
   /**
    * @param {string} [target] HOST:PORT
-   * @param {{timeoutMs?: number, channelOptions?: import("@grpc/grpc-js").ChannelOptions}} [options]
+   * @param {{timeoutMs?: number} & import("./channel.js").Connecting} [options]
    */
-  constructor(target = defaultTarget(), { timeoutMs = 30_000, channelOptions } = {}) {
+  constructor(target = defaultTarget(), { timeoutMs = 30_000, ...how } = {}) {
     this.target = target;
     this.#timeoutMs = timeoutMs;
-    this.#channel = openChannel(target, channelOptions);
+    this.#channel = openChannel(target, how);
   }
 
   /** Ends the connection. Closing twice is fine. */

@@ -161,15 +161,28 @@ function facts(details) {
   /** @type {Facts} */
   const told = {};
   for (const { type_url: typeUrl, value } of details) {
-    const type = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
-    if (type === "google.rpc.ErrorInfo") {
-      const info = ErrorInfo.deserialize(value);
-      told.reason = info.reason;
-      told.hint = info.metadata.hint ?? "";
-    } else if (type === "google.rpc.RetryInfo") {
-      const delay = RetryInfo.deserialize(value).retryDelay;
-      told.retryAfterMs = delay ? delay.seconds * 1_000 + Math.ceil(delay.nanos / 1e6) : 0;
+    try {
+      Object.assign(told, fact(typeUrl.slice(typeUrl.lastIndexOf("/") + 1), value));
+    } catch {
+      continue; // garbled; the code still says something
     }
   }
   return told;
+}
+
+/**
+ * @param {string} type
+ * @param {Buffer} value
+ * @returns {Facts} what one detail says
+ */
+function fact(type, value) {
+  if (type === "google.rpc.ErrorInfo") {
+    const info = ErrorInfo.deserialize(value);
+    return { reason: info.reason, hint: info.metadata.hint ?? "" };
+  }
+  if (type === "google.rpc.RetryInfo") {
+    const delay = RetryInfo.deserialize(value).retryDelay;
+    return { retryAfterMs: delay ? delay.seconds * 1_000 + Math.ceil(delay.nanos / 1e6) : 0 };
+  }
+  return {};
 }

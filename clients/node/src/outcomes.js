@@ -4,6 +4,7 @@
 import { Event } from "./contract.js";
 import { fromStatus } from "./errors.js";
 import { Batch } from "./framing.js";
+import { ProtocolViolation } from "./window.js";
 
 /** @typedef {import("./framing.js").Entry} Entry */
 /** @typedef {import("./errors.js").TrackdError} TrackdError */
@@ -47,12 +48,16 @@ export const DEFECTS_MAX = 5;
  */
 
 /**
+ * Throws ProtocolViolation for an answer that is not about each event: what is not known to be stored must not be
+ * forgotten.
  * @param {Batch} batch
  * @param {any} answer AppendBatchAnswer of the wire
  * @returns {Verdict}
  */
 export function judge(batch, answer) {
-  return answer.outcome === "error" ? judgeRefusal(batch, fromStatus(answer.error)) : judgeResult(batch, answer.result);
+  if (answer.outcome === "error") return judgeRefusal(batch, fromStatus(answer.error));
+  if (answer.outcome === "result") return judgeResult(batch, answer.result);
+  throw new ProtocolViolation(`the answer to batch ${batch.id} says nothing`);
 }
 
 /**
@@ -78,7 +83,15 @@ function judgeRefusal(batch, error) {
  * @returns {Verdict}
  */
 function judgeResult(batch, told) {
+  const counts = [told.accepted, told.duplicate, told.rejected, told.queued].map(Number);
+  if (Math.min(...counts) < 0 || counts.reduce((sum, count) => sum + count) !== batch.entries.length) {
+    throw new ProtocolViolation(`the answer to batch ${batch.id} is not about its ${batch.entries.length} events`);
+  }
   const refused = told.items.filter((/** @type {any} */ item) => item.outcome === "APPEND_OUTCOME_REJECTED");
+  const named = new Set(refused.map((/** @type {any} */ item) => Number(item.index)));
+  if (named.size !== Number(told.rejected) || ![...named].every((index) => index in batch.entries)) {
+    throw new ProtocolViolation(`the answer to batch ${batch.id} does not name what it rejects`);
+  }
   const entry = (/** @type {any} */ item) => batch.entries[Number(item.index)];
   const retryable = refused.filter((/** @type {any} */ item) => item.retryable);
   const final = refused.filter((/** @type {any} */ item) => !item.retryable);

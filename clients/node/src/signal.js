@@ -1,3 +1,6 @@
+/** Node.js lets timers of a longer time go off at once. Who waits looks again in any case. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** Something has changed: whoever waits looks again. */
 export class Signal {
   /** @type {Set<() => void>} */
@@ -25,7 +28,7 @@ export class Signal {
         resolve();
       };
       this.#waiting.add(wake);
-      if (limitMs < Infinity) timer = setTimeout(wake, Math.max(0, Math.ceil(limitMs)));
+      if (limitMs < Infinity) timer = setTimeout(wake, Math.min(Math.max(0, Math.ceil(limitMs)), TIMER_MS_MAX));
     });
   }
 }

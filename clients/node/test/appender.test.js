@@ -55,6 +55,65 @@ test("one event, an array and an asynchronous generator are taken, one caller af
   assert.deepEqual(store.users, [...Array(30).keys()]);
 });
 
+test("a batch that is not full goes by itself after a while, in its order", async (t) => {
+  const store = new Store();
+  const target = await serve(t, { onStream: answering((call, batch) => call.write(store.take(batch))) });
+  const appender = new Appender(target, { ...QUICK, lingerMs: 20 });
+  for (const round of [0, 1]) {
+    await appender.send(events(13, round * 13));
+    while (appender.unacknowledged) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.deepEqual(store.users, [...Array(26).keys()]);
+  await appender.close();
+  const waiting = new Appender(target, { ...QUICK, lingerMs: Infinity });
+  await waiting.send(events(3, 26));
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  assert.equal(waiting.unacknowledged, 3);
+  await waiting.close();
+});
+
+test("a batch that lingers waits for room like any other", async (t) => {
+  const store = new Store();
+  let holding = true;
+  const held = [];
+  const onBatch = (call, batch) => (holding ? held.push([call, batch]) : call.write(store.take(batch)));
+  const target = await serve(t, { onStream: answering(onBatch) });
+  const appender = new Appender(target, { ...QUICK, lingerMs: 1, windowBatches: 1 });
+  await appender.send(events(13));
+  while (!held.length) await new Promise(setImmediate);
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(held.length, 1);
+  holding = false;
+  for (const [call, batch] of held) call.write(store.take(batch));
+  while (appender.unacknowledged) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual(store.users, [...Array(13).keys()]);
+  await appender.close();
+});
+
+const REJECTED = { outcome: "APPEND_OUTCOME_REJECTED", reason: "TAG_INVALID" };
+const NONSENSE = {
+  "nothing at all": {},
+  "no counts": { result: {} },
+  "too many": { result: { accepted: 11 } },
+  "a negative count": { result: { accepted: -1, duplicate: 11 } },
+  "a rejection without a name": { result: { accepted: 9, rejected: 1 } },
+  "an event that is not there": { result: { accepted: 9, rejected: 1, items: [{ ...REJECTED, index: 10 }] } },
+  "one event twice": { result: { accepted: 8, rejected: 2, items: [REJECTED, REJECTED] } },
+};
+for (const [what, nonsense] of Object.entries(NONSENSE)) {
+  test(`an answer that makes no sense counts for nothing: ${what}`, async (t) => {
+    const store = new Store();
+    const answer = ({ batchId }) => ({ answer: { batchId, ...nonsense } });
+    const onBatch = (call, batch, number) => call.write(number === 0 ? answer(batch) : store.take(batch));
+    const target = await serve(t, { onStream: answering(onBatch) });
+    const results = [];
+    const appender = new Appender(target, { ...QUICK, onResult: (result) => results.push(result) });
+    await appender.send(events(10));
+    assert.deepEqual(await appender.close(), { accepted: 10, duplicate: 0, rejected: 0, queued: 0 });
+    assert.deepEqual(results.map(({ accepted, rejections }) => [accepted, rejections.length]), [[10, 0]]);
+  });
+}
+
 test("an event without an id gets one of its time, before it is sent", async (t) => {
   const seen = [];
   const onBatch = (call, batch) => {

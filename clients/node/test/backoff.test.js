@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Backoff, Patience } from "../src/backoff.js";
+import { Signal } from "../src/signal.js";
 
 test("delays double up to the largest and begin anew after a success", () => {
   const backoff = new Backoff({ firstMs: 100, maxMs: 1_000, random: () => 1 });
@@ -13,6 +14,7 @@ test("jitter takes up to half, and never what the daemon asked for", () => {
   const backoff = new Backoff({ firstMs: 100, random: () => 0 });
   assert.equal(backoff.nextDelayMs(), 50);
   assert.equal(backoff.nextDelayMs(5_000), 5_000);
+  assert.equal(backoff.nextDelayMs(1e15), 3_600_000, "no answer stops a sender for good");
 });
 
 test("patience ends when nothing moves while something is waited for", () => {
@@ -25,4 +27,14 @@ test("patience ends when nothing moves while something is waited for", () => {
   assert.equal(patience.leftMs(1_600), 0);
   patience.watch(1_700, false);
   assert.equal(patience.leftMs(9_999), Infinity);
+});
+
+test("whoever waits for longer than a timer can is not woken at once", async () => {
+  const signal = new Signal();
+  let woken = false;
+  const waiting = signal.wait(2 ** 31).then(() => (woken = true));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(woken, false);
+  signal.notify();
+  await waiting;
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import {
-  Backoff, Client, DeadlineExceededError, OutOfRangeError, PreconditionError, UnreachableError, newEvent,
+  Appender, Backoff, Client, DeadlineExceededError, OutOfRangeError, PreconditionError, UnreachableError, newEvent,
 } from "../src/index.js";
 import { ending, serve, status } from "./fake_daemon.js";
 
@@ -40,6 +40,23 @@ test("a call ends in time, and nobody there is said so", async (t) => {
   const nobody = new Client("127.0.0.1:1");
   t.after(() => nobody.close());
   await assert.rejects(nobody.append([], { source: "tests" }), UnreachableError);
+});
+
+test("every call carries the token of its moment, and none goes beyond loopback in the clear", async (t) => {
+  const carried = [];
+  const onAppend = ({ metadata }, callback) => {
+    carried.push(...metadata.get("authorization"));
+    callback(null, { result: {} });
+  };
+  let number = 0;
+  const client = await connected(t, { onAppend }, { token: () => `trackd_${++number}` });
+  for (let call = 0; call < 2; call += 1) await client.append([], { source: "tests" });
+  assert.deepEqual(carried, ["Bearer trackd_1", "Bearer trackd_2"]);
+  const token = "secret";
+  for (const make of [() => new Client("far:1", { token }), () => new Appender("far:1", { source: "tests", token })]) {
+    assert.throws(make, (error) => /in the clear/.test(error.message) && !/secret/.test(error.message));
+  }
+  for (const how of [{ token, tls: true }, { token, tls: false }, {}]) new Client("far:1", how).close();
 });
 
 test("a misspelt durability is no call", async (t) => {

@@ -23,6 +23,15 @@ test("RESOURCE_EXHAUSTED is worth another try only if the daemon says when", () 
   assert.equal(told(status.RESOURCE_EXHAUSTED, "SUBSCRIBERS_FULL", { retryAfterMs: 1_000 }).retryable, true);
 });
 
+test("details that are garbled leave the code", () => {
+  const details = ["ErrorInfo", "RetryInfo"].map((name) => {
+    return { type_url: `type.googleapis.com/google.rpc.${name}`, value: Buffer.from([0xff]) };
+  });
+  const error = errors.fromStatus({ code: status.RESOURCE_EXHAUSTED, message: "full", details });
+  assert.deepEqual([error.code, error.message, error.reason], ["RESOURCE_EXHAUSTED", "full", ""]);
+  assert.deepEqual([error.retryable, error.retryAfterMs], [false, null]);
+});
+
 test("each code has its class", () => {
   const kinds = {
     INVALID_ARGUMENT: errors.InvalidError, FAILED_PRECONDITION: errors.PreconditionError,

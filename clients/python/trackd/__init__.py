@@ -11,7 +11,7 @@ trackd.retention is for those who keep a daemon's data by policy.
 from trackd import retention, where
 from trackd.appender import Appender
 from trackd.backoff import Backoff
-from trackd.channel import DEFAULT_TARGET
+from trackd.channel import DEFAULT_TARGET, Tls
 from trackd.client import Client, DimensionName, DurabilityName, OrderName
 from trackd.errors import (
     DeadlineExceeded,
@@ -21,8 +21,10 @@ from trackd.errors import (
     Invalid,
     NotFound,
     OutOfRange,
+    PermissionDenied,
     Precondition,
     TrackdError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -74,6 +76,7 @@ __all__ = [
     "NotFound",
     "OrderName",
     "OutOfRange",
+    "PermissionDenied",
     "Precondition",
     "Predicate",
     "Rejection",
@@ -83,9 +86,11 @@ __all__ = [
     "SubscribeResponse",
     "Subscription",
     "Table",
+    "Tls",
     "Totals",
     "TrackdError",
     "Tracker",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "new_change",

@@ -1,4 +1,4 @@
-"""The client for asyncio: every call of trackd.Client, to be awaited.
+"""The client for asyncio: every call of trackd.Client, to be awaited, and an Appender.
 
     async with trackd.aio.Client("127.0.0.1:7077") as client:
         await client.append([trackd.new_event("review_submitted", user_id="ann")], source="reviews")
@@ -19,8 +19,9 @@ from typing import Any, Self, Unpack
 import grpc
 
 from trackd import requests
+from trackd.aio_appender import Appender
 from trackd.backoff import Backoff
-from trackd.channel import channel_options, default_target
+from trackd.channel import Endpoint, Tls, Token
 from trackd.errors import TrackdError, Unreachable, from_rpc_error
 from trackd.following import METHOD, Following
 from trackd.health import Health
@@ -34,6 +35,8 @@ from trackd.v1.ingest_pb2 import AppendResult
 from trackd.v1.query_pb2 import AggregateRequest, CountEventsResponse, EventFilter, ListEventsResponse
 from trackd.v1.subscribe_pb2 import SubscribeGap, SubscribeRequest, SubscribeResponse
 
+__all__ = ["Appender", "Client", "Subscription"]
+
 
 class Client:
     """A connection to one daemon, for tasks of one event loop. An asynchronous context manager; or close it.
@@ -43,12 +46,20 @@ class Client:
     `subscribe` lasts.
     """
 
-    def __init__(self, target: str | None = None, *, timeout_s: float = 30.0) -> None:
-        """Must be called where an event loop runs."""
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: Token | None = None,
+        tls: Tls | bool | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """Must be called where an event loop runs. The arguments are those of trackd.Client."""
         asyncio.get_running_loop()
-        self.target = target or default_target()
+        endpoint = Endpoint.of(target, token=token, tls=tls)
+        self.target = endpoint.target
         self._timeout_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(self.target, options=channel_options(self.target))
+        self._channel = endpoint.open_aio()
         self._stubs = Stubs(self._channel)
 
     async def __aenter__(self) -> Self:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from trackd.backoff import Backoff
-from trackd.channel import default_target
+from trackd.channel import Endpoint, Tls, Token
 from trackd.delivery import METHOD, Delivery
 from trackd.errors import Invalid
 from trackd.events import new_id
@@ -18,7 +18,17 @@ from trackd.requests import DurabilityName
 from trackd.v1.event_pb2 import Event
 from trackd.window import Window
 
-__all__ = ["METHOD", "Appender"]
+__all__ = ["METHOD", "Appender", "encoded"]
+
+
+def encoded(event: Event) -> bytes:
+    """The event as it is sent; one without an id is given one, in place. Invalid if it has more than 7 MiB."""
+    if not event.id:
+        event.id = new_id(event.timestamp_ms if event.HasField("timestamp_ms") else None)
+    element = encode(event)
+    if len(element) > EVENT_BYTES_MAX:
+        raise Invalid(f"one event of {len(element):,} bytes; no daemon takes more than {EVENT_BYTES_MAX:,}")
+    return element
 
 
 class Appender:
@@ -38,6 +48,8 @@ class Appender:
         target: str | None = None,
         *,
         source: str,
+        token: Token | None = None,
+        tls: Tls | bool | None = None,
         durability: DurabilityName = "durable",
         on_result: Callable[[BatchResult], None] | None = None,
         batch_events: int = 1_000,
@@ -48,10 +60,14 @@ class Appender:
         answer_timeout_s: float = 20.0,
         backoff: Backoff | None = None,
     ) -> None:
-        """`answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced."""
+        """`answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced.
+
+        `token` and `tls` are those of trackd.Client.
+        """
         if min(batch_events, batch_bytes, window_batches, window_bytes) < 1:
             raise ValueError("batch_events, batch_bytes, window_batches and window_bytes must be positive")
-        self.target = target or default_target()
+        endpoint = Endpoint.of(target, token=token, tls=tls)
+        self.target = endpoint.target
         self._on_result = on_result
         self._batch_events = batch_events
         self._batch_bytes = min(batch_bytes, EVENT_BYTES_MAX)
@@ -62,7 +78,7 @@ class Appender:
         self._handed_over = 0
         self._closed = False
         self._delivery = Delivery(
-            self.target,
+            endpoint,
             open_frame(source, durability),
             window=Window(window_batches, window_bytes),
             on_final=self._settled,
@@ -102,18 +118,12 @@ class Appender:
         raised, or Invalid for an event of more than 7 MiB (those before it are taken over).
         """
         for event in events:
-            if not event.id:
-                event.id = new_id(event.timestamp_ms if event.HasField("timestamp_ms") else None)
-            element = encode(event)
-            size = len(element)
-            if size > EVENT_BYTES_MAX:
-                raise Invalid(f"one event of {size:,} bytes; no daemon takes more than {EVENT_BYTES_MAX:,}")
-            if self._part and self._part_bytes + size > self._batch_bytes:
-                self._hand_over()
-            self._part.append(element)
-            self._part_bytes += size
-            if len(self._part) >= self._batch_events:
-                self._hand_over()
+            self._take(encoded(event))
+
+    def send_encoded(self, elements: Iterable[bytes]) -> None:
+        """As send, for what `encoded` made of events."""
+        for element in elements:
+            self._take(element)
 
     def flush(self) -> Totals:
         """Waits until everything handed over has its final answer; raises like send."""
@@ -137,6 +147,15 @@ class Appender:
         """Ends at once; what is not answered may or may not be stored. See `unacknowledged`."""
         self._closed = True
         self._delivery.stop(abort=True)
+
+    def _take(self, element: bytes) -> None:
+        size = len(element)
+        if self._part and self._part_bytes + size > self._batch_bytes:
+            self._hand_over()
+        self._part.append(element)
+        self._part_bytes += size
+        if len(self._part) >= self._batch_events:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         if self._delivery.failure is not None:

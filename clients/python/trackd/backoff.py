@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+HINT_S_MAX = 3_600.0
+"""A daemon that asks for more patience than this is not believed: an answer that is garbled must not stop a sender."""
+
 
 @dataclass
 class Backoff:
@@ -19,10 +22,10 @@ class Backoff:
     _failures: int = 0
 
     def next_delay_s(self, retry_after_ms: int | None = None) -> float:
-        """Seconds to wait after one more failure; never less than the daemon asked for."""
+        """Seconds to wait after one more failure; never less than the daemon asked for (but see HINT_S_MAX)."""
         full_s = min(self.max_s, self.first_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        return max(full_s * self.rng.uniform(0.5, 1.0), (retry_after_ms or 0) / 1_000)
+        return max(full_s * self.rng.uniform(0.5, 1.0), min((retry_after_ms or 0) / 1_000, HINT_S_MAX))
 
     def reset(self) -> None:
         """Something succeeded: the next delay is the first one again."""

@@ -10,7 +10,7 @@ import grpc
 
 from trackd import requests
 from trackd.backoff import Backoff
-from trackd.channel import default_target, open_channel
+from trackd.channel import Endpoint, Tls, Token
 from trackd.errors import TrackdError, from_rpc_error
 from trackd.health import Health
 from trackd.questions import new_question
@@ -34,10 +34,23 @@ class Client:
     none is repeated by itself. Only `subscribe` lasts.
     """
 
-    def __init__(self, target: str | None = None, *, timeout_s: float = 30.0) -> None:
-        self.target = target or default_target()
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: Token | None = None,
+        tls: Tls | bool | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """`token`: a bearer token, or the path of a file with one, which is read anew for each call. `tls`: see Tls.
+
+        What is not given comes from the environment (trackd.channel). ValueError for what cannot be, such as a token
+        that would travel in the clear; OSError for files that cannot be read.
+        """
+        endpoint = Endpoint.of(target, token=token, tls=tls)
+        self.target = endpoint.target
         self._timeout_s = timeout_s
-        self._channel = open_channel(self.target)
+        self._channel = endpoint.open()
         self._stubs = Stubs(self._channel)
 
     def __enter__(self) -> Self:

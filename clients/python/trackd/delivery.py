@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from trackd.backoff import Backoff, Patience
-from trackd.channel import open_channel
+from trackd.channel import Endpoint
 from trackd.errors import DeadlineExceeded, GaveUp, Internal, TrackdError, breaks_for_good, from_rpc_error
 from trackd.framing import Batch
 from trackd.outcomes import BatchResult, TryAgain, judge
@@ -50,7 +50,7 @@ class Delivery:
 
     def __init__(
         self,
-        target: str,
+        endpoint: Endpoint,
         opening: bytes,
         *,
         window: Window,
@@ -63,7 +63,7 @@ class Delivery:
         dormant: bool = False,
     ) -> None:
         """`dormant`: nothing is ever sent, and gRPC is not touched."""
-        self.target = target
+        self._endpoint = endpoint
         self.failure: BaseException | None = None
         """Why it has ended before its time; nothing is sent any more."""
         self.changed = threading.Condition()
@@ -144,7 +144,7 @@ class Delivery:
 
     def _start(self) -> None:
         if self._channel is None:
-            self._channel = open_channel(self.target)
+            self._channel = self._endpoint.open()
         self._call = self._channel.stream_stream(
             METHOD, request_serializer=bytes, response_deserializer=AppendStreamResponse.FromString
         )

@@ -18,6 +18,8 @@ from google.rpc.status_pb2 import Status
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_PUSHBACK_DIGITS = 15
+"""More are ages, and Python refuses to read thousands."""
 
 
 class TrackdError(Exception):
@@ -67,6 +69,14 @@ class Precondition(TrackdError):
     """The request is well-formed and the state of the store forbids it."""
 
 
+class Unauthenticated(TrackdError):
+    """The daemon wants a token, or a valid one."""
+
+
+class PermissionDenied(TrackdError):
+    """The token does not allow this."""
+
+
 class NotFound(TrackdError):
     """The thing asked about does not exist."""
 
@@ -110,6 +120,8 @@ _KINDS: dict[str, type[TrackdError]] = {
     "FAILED_PRECONDITION": Precondition,
     "ABORTED": Precondition,
     "ALREADY_EXISTS": Precondition,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
     "NOT_FOUND": NotFound,
     "OUT_OF_RANGE": OutOfRange,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
@@ -141,7 +153,7 @@ def from_rpc_error(error: grpc.RpcError) -> TrackdError:
                 continue
             details, text = status.details, status.message or text
         elif key == _PUSHBACK_KEY and isinstance(value, str) and value.isdecimal():
-            pushback_ms = int(value)
+            pushback_ms = int(value[:_PUSHBACK_DIGITS])
     made = _make(code, text, details, pushback_ms)
     if code == "UNAVAILABLE" and not made.reason and pushback_ms is None:
         return Unreachable(text, code=code, retryable=True)
@@ -167,10 +179,13 @@ def _make(code: str, text: str, details: Iterable[Any], pushback_ms: int | None 
     retry_after_ms = pushback_ms
     for detail in details:
         info, retry = ErrorInfo(), RetryInfo()
-        if detail.Unpack(info):
-            reason, hint = info.reason, info.metadata.get("hint", "")
-        elif detail.Unpack(retry):
-            retry_after_ms = retry.retry_delay.ToMilliseconds()
+        try:
+            if detail.Unpack(info):
+                reason, hint = info.reason, info.metadata.get("hint", "")
+            elif detail.Unpack(retry):
+                retry_after_ms = retry.retry_delay.ToMilliseconds()
+        except DecodeError:
+            continue  # garbled; the code still says something
     return _KINDS.get(code, TrackdError)(
         text or code,
         code=code,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -21,6 +23,9 @@ from trackd.v1.event_pb2 import (
 # Made once: json.dumps would make one a call.
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _TIME_MS_MAX = (1 << 48) - 1
+if hasattr(os, "register_at_fork"):
+    # Else a child would go on with the parent's random numbers, and make the same ids. Before 0.14 nobody sees to that.
+    os.register_at_fork(after_in_child=uuid_utils.reseed_rng)
 _ACTIONS = {"create": CHANGE_ACTION_CREATE, "update": CHANGE_ACTION_UPDATE, "delete": CHANGE_ACTION_DELETE}
 
 
@@ -29,10 +34,10 @@ def new_id(timestamp_ms: int | None = None) -> bytes:
 
     Its first 48 bits are the milliseconds, so that ids of rising times rise: the store's unique index stays fast.
     """
+    # The library's own time never goes back: behind a clock that was ahead it stays ahead.
+    time_ms = time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms
     fresh: bytes = uuid_utils.uuid7().bytes
-    if timestamp_ms is None:
-        return fresh
-    return min(max(timestamp_ms, 0), _TIME_MS_MAX).to_bytes(6, "big") + fresh[6:]
+    return min(max(time_ms, 0), _TIME_MS_MAX).to_bytes(6, "big") + fresh[6:]
 
 
 def new_event(

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+DROPS_TOLD_S = 60.0
+"""The worker is woken because events were dropped, and not again for so long."""
 FIRST_PLACE = 1 << 40
 """Of the first tracked event. Those below are for events that another process left behind."""
 
@@ -53,6 +55,9 @@ class Intake:
         self._hurry = False
         self._nudged = False
         self._closed = False
+        self._dropped_told = 0
+        self._drops_due = False
+        self._drops_quiet_until_s = float("-inf")
 
     @property
     def next_place(self) -> int:
@@ -70,7 +75,7 @@ class Intake:
         size = len(element)
         with self._guard:
             if (self._closed or not self._fits(size)) and not self._wait_for_room(size):
-                self.dropped += 1
+                self._drop()
                 return False
             self.held_events += 1
             self.held_bytes += size
@@ -82,6 +87,22 @@ class Intake:
             if count in (1, self._batch_events) or self._bytes - size < enough <= self._bytes:
                 self._arrived.notify()
         return True
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        if not self._closed and (now_s := self._clock()) >= self._drops_quiet_until_s:
+            self._drops_quiet_until_s = now_s + DROPS_TOLD_S
+            self._drops_due = True
+            self.nudge()
+
+    def newly_dropped(self, *, at_once: bool) -> int:
+        """For the worker: events dropped since it was told so last; 0 if it is not woken for them, unless `at_once`."""
+        with self._guard:
+            if not (self._drops_due or at_once):
+                return 0
+            count = self.dropped - self._dropped_told
+            self._dropped_told, self._drops_due = self.dropped, False
+            return count
 
     def _fits(self, size: int) -> bool:
         """Whether there is room; an empty buffer has room for anything."""

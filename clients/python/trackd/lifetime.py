@@ -4,16 +4,26 @@ What holds for forks. A child has copies of the parent's memory and none of its 
 as it was before its first event, and what the parent has tracked is sent by the parent alone. gRPC's core does not
 survive a fork where GRPC_ENABLE_FORK_SUPPORT switches its own support off: there, a process must not track before it
 forks.
+
+Children of multiprocessing end without the interpreter's exit handlers; they have finalizers of their own.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
+import multiprocessing
 import os
 import threading
 import weakref
+from multiprocessing import util
 from typing import Protocol
+
+# gRPC imports it with the first channel, which a Tracker opens on a thread of its own. A process that is forked at that
+# moment would have half of the module, for ever.
+with contextlib.suppress(ImportError):
+    importlib.import_module("grpc._channel")
 
 
 class Lasting(Protocol):
@@ -38,6 +48,9 @@ def watch_over(one: Lasting) -> None:
 def keep(one: Lasting) -> None:
     """Tells it of the end of this process, also where nobody else knows it any more."""
     _started.add(one)
+    if multiprocessing.parent_process() is not None:
+        # Those of priority 0 and above run while everything still works.
+        util.Finalize(None, _at_exit, exitpriority=0)
 
 
 def let_go(one: Lasting) -> None:

@@ -8,6 +8,7 @@ from trackd.errors import TrackdError, from_status
 from trackd.framing import Batch, events_of
 from trackd.v1.event_pb2 import Event
 from trackd.v1.ingest_pb2 import APPEND_OUTCOME_REJECTED, AppendBatchAnswer, AppendResult
+from trackd.window import ProtocolViolation
 
 DEFECTS_MAX = 5
 """How often a batch is sent again after INTERNAL: a daemon that restarts cures it, a defect that it provokes stays."""
@@ -79,9 +80,12 @@ class TryAgain:
 
 
 def judge(batch: Batch, answer: AppendBatchAnswer) -> BatchResult | TryAgain:
-    """What an answer means: a final result, or that the batch is to be sent again."""
-    if answer.WhichOneof("outcome") == "result":
+    """What an answer means: a final result, or that the batch is to be sent again. ProtocolViolation if nothing."""
+    outcome = answer.WhichOneof("outcome")
+    if outcome == "result":
         return of_result(batch, answer.result)
+    if outcome is None:
+        raise ProtocolViolation(f"the answer to batch {batch.id} says nothing")
     error = from_status(answer.error)
     # Of INTERNAL the outcome is unknown. The ids make sending again safe, so a daemon gets the chance to restart.
     defect = error.code in ("INTERNAL", "UNKNOWN")
@@ -95,8 +99,16 @@ def judge(batch: Batch, answer: AppendBatchAnswer) -> BatchResult | TryAgain:
 
 
 def of_result(batch: Batch, result: AppendResult) -> BatchResult:
-    """What became of the events of a batch that was taken, wherever the result came from."""
+    """What became of the events of a batch that was taken, wherever the result came from.
+
+    ProtocolViolation if it is not about each of them: what is not known to be stored must not be forgotten.
+    """
+    counts = (result.accepted, result.duplicate, result.rejected, result.queued)
+    if min(counts) < 0 or sum(counts) != batch.events:
+        raise ProtocolViolation(f"the answer to batch {batch.id} is not about its {batch.events:,} events")
     refused = [item for item in result.items if item.outcome == APPEND_OUTCOME_REJECTED]
+    if len({item.index for item in refused if 0 <= item.index < batch.events}) != result.rejected:
+        raise ProtocolViolation(f"the answer to batch {batch.id} does not name what it rejects")
     events = events_of(batch) if refused else ()
     return BatchResult(
         sequence=batch.first,

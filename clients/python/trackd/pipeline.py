@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -21,7 +22,7 @@ from trackd.outcomes import DEFECTS_MAX, BatchResult, Rejection, Totals, of_resu
 from trackd.progress import Origin, Watermark
 from trackd.settings import Settings, Stats
 from trackd.spill import Segment, Spill
-from trackd.window import Window
+from trackd.window import ProtocolViolation, Window
 
 _UNBOUNDED = 1 << 62
 _WORKER_STOP_S = 5.0
@@ -45,11 +46,13 @@ class Pipeline:
         self._last_error = cut_off
         self._cut_off = bool(cut_off)
         self._away = self._cut_off
+        self._trouble: TrackdError | None = None
+        self._told: set[tuple[str, str]] = set()
         self._ending = False
         self._local = threading.local()
         self._spill: Spill | None = None
         self._delivery = Delivery(
-            settings.target,
+            settings.endpoint,
             settings.opening,
             window=Window(_UNBOUNDED, _UNBOUNDED),
             on_final=self._answered,
@@ -109,12 +112,14 @@ class Pipeline:
     # The worker's thread.
 
     def _work(self) -> None:
+        self._local.inside = True
         self._open_files()
         while True:
             first, elements = self.intake.take(partial=self._hungry)
             try:
                 self._hand_over(first, elements)
                 self._tend_files()
+                self._tell_operator()
             except Exception as defect:  # noqa: BLE001 - the application must not notice, the operator must
                 _log.exception("the tracker's worker failed")
                 self._note(f"the tracker's worker failed: {defect!r}")
@@ -205,6 +210,22 @@ class Pipeline:
             and self.intake.held_bytes * 4 <= self._settings.buffer_bytes
         )
 
+    def _tell_operator(self) -> None:
+        """Logs what has changed: an outage, its end, drops. Here because whoever listens to the log may be slow."""
+        with self._guard:
+            if not self._away or not self.intake.held_events:  # a stream that ends while nothing waits is no trouble
+                self._trouble = None
+            trouble, last_error, waiting = self._trouble, self._last_error, self._away
+        over = bool(self._told) and not waiting
+        if trouble is not None and (trouble.code, trouble.reason) not in self._told:
+            self._told.add((trouble.code, trouble.reason))
+            _log.warning("events tracked for %s wait: %s", self._settings.source, trouble)
+        elif over:
+            self._told.clear()
+            _log.info("events tracked for %s are taken again", self._settings.source)
+        if dropped := self.intake.newly_dropped(at_once=over):
+            _log.warning("%d tracked events were dropped for want of room; the last error: %s", dropped, last_error)
+
     # Threads of the Delivery.
 
     def _answered(self, batch: Batch, result: BatchResult) -> None:
@@ -230,9 +251,10 @@ class Pipeline:
 
     def _troubled(self, error: TrackdError) -> None:
         with self._guard:
-            self._away = True
+            self._away, self._trouble = True, error
             self._last_error = str(error)
             self._progress.notify_all()
+        self.intake.nudge()
 
     def _note(self, trouble: str) -> None:
         with self._guard:
@@ -252,12 +274,17 @@ class Pipeline:
         self._local.inside = True
         try:
             for rejection in rejections:
-                told(replace(rejection, sequence=rejection.sequence - FIRST_PLACE))
-        except Exception as defect:  # noqa: BLE001 - it is the application's function
-            _log.exception("on_rejected failed")
-            self._note(f"on_rejected failed: {defect!r}")
+                self._tell(told, replace(rejection, sequence=rejection.sequence - FIRST_PLACE))
         finally:
             self._local.inside = False
+
+    def _tell(self, told: Callable[[Rejection], None], rejection: Rejection) -> None:
+        """One that it fails over keeps no other one from it."""
+        try:
+            told(rejection)
+        except Exception as defect:  # noqa: BLE001 - it is the application's function
+            _log.exception("on_rejected failed over an event rejected with %s", rejection.reason)
+            self._note(f"on_rejected failed: {defect!r}")
 
     # The end, on whichever thread closes.
 
@@ -297,11 +324,15 @@ class Pipeline:
         """Appends batch by batch with unary calls; those that are left when time is up."""
         backoff = self._settings.new_backoff()
         waiting = deque(batches)
-        with Client(self._settings.target, timeout_s=max(0.1, until_s - time.monotonic())) as client:
+        where, timeout_s = self._settings.endpoint, max(0.1, until_s - time.monotonic())
+        with Client(where.target, token=where.token or "", tls=where.tls or False, timeout_s=timeout_s) as client:
             while waiting and (left_s := until_s - time.monotonic()) > 0:
                 batch = waiting[0]
                 try:
-                    result = client.append(events_of(batch), source=self._settings.source)
+                    result = of_result(batch, client.append(events_of(batch), source=self._settings.source))
+                except ProtocolViolation as violation:
+                    self._note(str(violation))
+                    break
                 except TrackdError as error:
                     self._troubled(error)
                     if breaks_for_good(error):
@@ -309,7 +340,7 @@ class Pipeline:
                     time.sleep(min(left_s, backoff.next_delay_s(error.retry_after_ms)))
                 else:
                     waiting.popleft()
-                    self._answered(batch, of_result(batch, result))
+                    self._answered(batch, result)
         return [*waiting, *self._again]
 
     def abandon(self) -> None:

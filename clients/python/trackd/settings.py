@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from trackd.backoff import Backoff
+from trackd.channel import Endpoint
 from trackd.framing import EVENT_BYTES_MAX, MIB, open_frame
 from trackd.intake import Intake
 from trackd.outcomes import Rejection
@@ -20,7 +21,7 @@ WhenFull = Literal["drop", "block", "spill"]
 class Settings:
     """The arguments of Tracker, see there. ValueError for what cannot be."""
 
-    target: str
+    endpoint: Endpoint
     source: str
     when_full: WhenFull = "drop"
     block_timeout_s: float = 1.0
@@ -46,9 +47,11 @@ class Settings:
         for name in ("spill_bytes", "buffer_events", "buffer_bytes", "batch_events", "batch_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("block_timeout_s", "max_delay_s", "exit_timeout_s", "answer_timeout_s"):
+        for name in ("block_timeout_s", "max_delay_s", "exit_timeout_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if self.answer_timeout_s <= 0:
+            raise ValueError("answer_timeout_s must be positive")
 
     @property
     def opening(self) -> bytes:

@@ -115,11 +115,13 @@ class Spill:
             if descriptor is None:
                 continue
             segment = Segment(path, descriptor, os.fstat(descriptor).st_size, len(self._title), place=first)
-            if os.pread(descriptor, len(self._title), 0) != self._title:
-                os.close(descriptor)
-                # A name alone, or part of one: its process was killed before it had written anything.
-                if segment.size < len(self._title):
+            title = os.pread(descriptor, len(self._title), 0)
+            if title != self._title:
+                # Nothing, or part of our title: its process was killed before it had written more. Still locked: one
+                # that lives, and has only just made it, sees that it is gone.
+                if self._title.startswith(title):
                     path.unlink(missing_ok=True)
+                os.close(descriptor)
                 continue
             self._survey(segment)
             first += segment.unread
@@ -196,7 +198,11 @@ class Spill:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         segment = Segment(path, descriptor, 0, len(self._title))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another process may have found it in between, empty and without an owner.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                os.close(descriptor)
+                return self._create()
             _write(segment, self._title)
         except OSError:
             os.close(descriptor)

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from trackd import lifetime
 from trackd.backoff import Backoff
-from trackd.channel import default_target
+from trackd.channel import Endpoint, Tls, Token
 from trackd.errors import Invalid
 from trackd.events import new_event
 from trackd.framing import EVENT_BYTES_MAX, MIB, encode
@@ -50,10 +50,11 @@ class Tracker:
     - "spill": events go to files in `spill_directory`, up to `spill_bytes` of them, and survive the process: whoever
       next tracks for the same source with the same directory sends them. Full, or a disk that fails: as with "drop".
 
-    No error of the daemon or the network reaches the application: `stats()` tells, the logger "trackd" warns, and each
-    event that the daemon refuses for good goes to `on_rejected` (on the thread that gets the answers: it should return
-    soon; it may track, but not flush or close). At exit everything is flushed, for up to `exit_timeout_s`. Threads and
-    the connection are started by the first `track` of a process, so a Tracker can be made before a server forks its
+    No error of the daemon or the network reaches the application: `stats()` tells, the logger "trackd" warns when
+    events begin to wait and when some are dropped, and each event that the daemon refuses for good goes to
+    `on_rejected` (on the thread that gets the answers: it should return soon; it may track, but not flush or close). At
+    exit everything is flushed, for up to `exit_timeout_s`. Threads and the connection are started by the first `track`
+    of a process, so a Tracker can be made before a server forks its
     workers; see trackd.lifetime.
     """
 
@@ -62,6 +63,8 @@ class Tracker:
         target: str | None = None,
         *,
         source: str,
+        token: Token | None = None,
+        tls: Tls | bool | None = None,
         when_full: WhenFull = "drop",
         block_timeout_s: float = 1.0,
         spill_directory: str | os.PathLike[str] | None = None,
@@ -79,10 +82,10 @@ class Tracker:
         """A batch goes out when it has `batch_events` or `batch_bytes`, or its oldest event waits for `max_delay_s`.
 
         `answer_timeout_s`: a stream on which the oldest batch waits longer than this for its answer is replaced.
-        ValueError for settings that cannot be.
+        `token` and `tls` are those of trackd.Client. ValueError for settings that cannot be.
         """
         self._settings = Settings(
-            target=target or default_target(),
+            endpoint=Endpoint.of(target, token=token, tls=tls),
             source=source,
             when_full=when_full,
             block_timeout_s=block_timeout_s,
@@ -109,7 +112,7 @@ class Tracker:
     @property
     def target(self) -> str:
         """HOST:PORT of the daemon."""
-        return self._settings.target
+        return self._settings.endpoint.target
 
     def __enter__(self) -> Self:
         return self

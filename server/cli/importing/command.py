@@ -28,12 +28,14 @@ from server.cli.terminal import (
     out,
     print_json,
     say,
+    talks_to_a_daemon,
     wait_for_daemon,
 )
 
 COMMITS_A_SEND = 200
 
 
+@talks_to_a_daemon
 def import_(
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="Events, one JSON object a line; gzip is recognised.")

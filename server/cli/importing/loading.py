@@ -11,6 +11,8 @@ from typing import Self
 
 import trackd
 
+from server.cli.terminal import credentials
+
 PROBLEMS_SHOWN = 10
 
 
@@ -113,7 +115,7 @@ class Loading:
         self.account = account
         self.places: Places | None = None
         self._appender = trackd.Appender(
-            target, source=source, on_result=self._answered, give_up_after_s=give_up_after_s
+            target, source=source, on_result=self._answered, give_up_after_s=give_up_after_s, **credentials()
         )
 
     def __enter__(self) -> Self:

@@ -22,7 +22,9 @@ from server.cli.terminal import (
     Target,
     complain,
     connected,
+    credentials,
     errors_reported,
+    talks_to_a_daemon,
     wait_for_daemon,
 )
 
@@ -139,6 +141,7 @@ GiveUpAfter = Annotated[
 ]
 
 
+@talks_to_a_daemon
 def pull(
     url: Url,
     streams: StreamNames,
@@ -221,6 +224,8 @@ def _run(reader: RedisStreams, plan: Plan, about: dict[str, Any], dead_letter: s
     from server.cli.pulling import show
     from server.cli.pulling.puller import Puller
 
+    how = credentials()  # here, for appenders are made on a thread of their own
+
     def appender(answered: Callable[[trackd.BatchResult], None]) -> trackd.Appender:
         return trackd.Appender(
             about["target"],
@@ -228,6 +233,7 @@ def _run(reader: RedisStreams, plan: Plan, about: dict[str, Any], dead_letter: s
             on_result=answered,
             batch_events=plan.batch,
             give_up_after_s=plan.give_up_after_s,
+            **how,
         )
 
     started_s = time.monotonic()

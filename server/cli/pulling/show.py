@@ -174,7 +174,7 @@ def watching(dead_letter: str | None) -> Iterator[tuple[Watch, LogLines]]:
     terminal = err.is_terminal
     with Progress(*columns, console=err, transient=True, disable=not terminal) as bar:
         # Within the bar, which takes over standard error so that lines appear above it.
-        logs.configure(json_lines=not terminal)
+        logs.configure(json_lines=not terminal, limited=False)  # each refused entry has its line
         bar.add_task("pulling", total=None, words="", rate=0)
         lines = LogLines(dead_letter=dead_letter)
         yield Watch(bar, lines), lines

@@ -17,7 +17,7 @@ from retention.policy_rules import type_problems
 from retention.policy_schema import schema
 from retention.processing_record import markdown, record
 from server.cli.importing.lines import LineReader, Unreadable
-from server.cli.terminal import complain, connected, harmless, print_json, say
+from server.cli.terminal import complain, connected, harmless, print_json, say, talks_to_a_daemon
 
 EXIT_PROBLEMS = 1
 EXIT_UNREADABLE = 2
@@ -33,6 +33,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
+@talks_to_a_daemon
 def lint(
     file: File,
     types_from: Annotated[

@@ -24,8 +24,10 @@ def frozen_parts(
     time_range = EventFilter(start_ms=question.start_ms, end_ms=question.end_ms)
     touched = [info.month for info in months if time_range.touches(info.month)]
     parts = {}
-    for month, share in shares(question, touched, records.losses, records.frozen).items():
-        parts[month] = FrozenPart(share, records.numbers.get(month, {}), not_united(share, records.frozen))
+    found = shares(question, touched, records.losses, records.frozen)
+    refusal = not_united(found.values(), records.frozen)
+    for month, share in found.items():
+        parts[month] = FrozenPart(share, records.numbers.get(month, {}), refusal)
         if share.types:
             read.frozen_months.add(month)
             read.frozen += sum(len(parts[month].numbers[name].quarters.events) for name in share.counted)

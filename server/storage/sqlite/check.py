@@ -13,6 +13,7 @@ from server.model import Finding, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.content_digest import content_digest
+from server.storage.sqlite.frozen_check import FrozenCheck
 from server.storage.sqlite.index.check import check_index
 from server.storage.sqlite.layout import Layout
 from server.storage.treatment import PSEUDONYM_MARK
@@ -41,6 +42,7 @@ def check_directory(layout: Layout) -> list[Finding]:
             checked = _MonthCheck(layout, month, generation)
             problems = list(checked.problems())
             problems += checked.against(catalog, names, positions)
+            problems += checked.against_numbers(catalog.frozen)
             findings += [
                 Finding(f"months/{month}/g{generation:04d}/{name}", f"{problem}; delete it, it is made anew")
                 for name, problem in checked.index_problems(layout)
@@ -78,6 +80,8 @@ class _Catalog:
         try:
             schema.read_about(connection, layout.catalog)
             self.problems = list(_integrity(connection))
+            self.frozen = FrozenCheck(connection)
+            self.problems += self.frozen.problems
             months = sqlite.fetch(connection, "SELECT month, generation, state FROM months ORDER BY month")
             self.months: dict[Month, int] = {}
             self.dropped: set[Month] = set()
@@ -157,6 +161,10 @@ class _MonthCheck:
         sql = f"SELECT position FROM {table} WHERE {condition} LIMIT {FINDINGS_MAX}"
         for (position,) in self._connection.execute(sql):
             yield f"position {position}: {claim}"
+
+    def against_numbers(self, frozen: FrozenCheck) -> Iterator[str]:
+        """What does not fit the frozen numbers."""
+        return frozen.against_rows(self._connection, self._month)
 
     def against(self, catalog: _Catalog, names: dict[str, dict[int, str]], positions: BitMap64) -> Iterator[str]:
         """What does not fit the catalog and the months before; adds this month's positions."""

@@ -19,12 +19,13 @@ import orjson
 from numpy.typing import NDArray
 
 from retention.month import Month
+from server.errors import Corrupt
 from server.frozen import ANY_TYPE, Cell, Frozen, Kept, Quarters
 from server.question import BucketUnit
 from server.storage.sqlite import connection as sqlite
 from server.time_buckets import DAY_MS, QUARTER_MS
 
-_DAYS_OF_UTC = ("UTC", BucketUnit.DAY)
+_UTC = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Counts:
         return 3 * self.slot.nbytes + sum(60 + len(name) for name in self.sources)
 
 
-Rows: TypeAlias = "Callable[[str, Sequence[apsw.SQLiteValue]], list[Any]]"
+Bindings: TypeAlias = "Sequence[apsw.SQLiteValue]"
+Rows: TypeAlias = Callable[[str, Bindings], list[Any]]
 """A statement and its bindings -> its rows."""
 
 
@@ -82,8 +84,8 @@ def _put_type(connection: apsw.Connection, frozen: Frozen, name: str, quarters: 
 
 
 def _put_cells(connection: apsw.Connection, month: Month, name: str, cells: Sequence[Cell], now_ms: int) -> None:
-    days = [cell for cell in cells if (cell.zone, cell.grain) == _DAYS_OF_UTC]
-    others = [cell for cell in cells if (cell.zone, cell.grain) != _DAYS_OF_UTC]
+    days = [cell for cell in cells if cell.zone == _UTC and cell.grain is BucketUnit.DAY]
+    others = [cell for cell in cells if cell.zone != _UTC or cell.grain is not BucketUnit.DAY]
     connection.executemany(
         "INSERT INTO daily_metrics VALUES (?, ?, ?, ?, ?)",
         [(_date(cell.bucket_ms), name, cell.events, cell.users, now_ms) for cell in days],
@@ -112,7 +114,10 @@ def counts(rows: Rows, month: Month, name: str) -> Counts:
     """The events of a type whose numbers are frozen."""
     sql = "SELECT sources, quarters FROM frozen_types WHERE month = ? AND event_type = ?"
     ((sources, data),) = rows(sql, (str(month), name))
-    raw = zlib.decompress(data)
+    try:
+        raw = zlib.decompress(data)
+    except zlib.error as error:
+        raise Corrupt("FILE_DAMAGED", f"the numbers of {name} in {month} cannot be read: {error}") from error
     count = len(raw) // 8
     steps, places = np.frombuffer(raw, "<u2", count), np.frombuffer(raw, "<u2", count, 2 * count)
     events = np.frombuffer(raw, "<u4", count, 4 * count)
@@ -120,28 +125,27 @@ def counts(rows: Rows, month: Month, name: str) -> Counts:
     return Counts(slots, places.astype(np.int64), events.astype(np.int64), orjson.loads(sources))
 
 
-def cells(rows: Rows, month: Month, name: str) -> Sequence[Cell]:
-    """The cells of a type, or of all together."""
-    return [*_days(rows, month, name), *_other_cells(rows, month, name)]
+def cells(rows: Rows, month: Month) -> dict[str, list[Cell]]:
+    """The cells of all types whose numbers are frozen, and those of all together."""
+    found: dict[str, list[Cell]] = {}
+    for name, cell in (*_days(rows, month), *_other_cells(rows, month)):
+        found.setdefault(name, []).append(cell)
+    return found
 
 
-def _days(rows: Rows, month: Month, name: str) -> Iterator[Cell]:
-    # By dates and not by type: they lead in the key.
+def _days(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
     sql = (
-        "SELECT metric_date, event_count, unique_users FROM daily_metrics "
-        "WHERE metric_date BETWEEN ? AND ? AND event_type = ?"
+        "SELECT event_type, metric_date, event_count, unique_users FROM daily_metrics WHERE metric_date BETWEEN ? AND ?"
     )
-    for date, events, users in rows(sql, (_date(month.start_ms), _date(month.end_ms - 1), name)):
-        moment = dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC)
-        yield Cell(*_DAYS_OF_UTC, round(moment.timestamp()) * 1000, events, users)
+    begins = {_date(at): at for at in range(month.start_ms, month.end_ms, DAY_MS)}
+    for name, date, events, users in rows(sql, (min(begins), max(begins))):
+        yield name, Cell(_UTC, BucketUnit.DAY, begins[date], events, users)
 
 
-def _other_cells(rows: Rows, month: Month, name: str) -> Iterator[Cell]:
-    sql = (
-        "SELECT zone, grain, bucket_ms, event_count, unique_users FROM frozen_cells WHERE month = ? AND event_type = ?"
-    )
-    for zone, grain, bucket_ms, events, users in rows(sql, (str(month), name)):
-        yield Cell(zone, BucketUnit(grain), bucket_ms, events, users)
+def _other_cells(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
+    sql = "SELECT event_type, zone, grain, bucket_ms, event_count, unique_users FROM frozen_cells WHERE month = ?"
+    for name, zone, grain, bucket_ms, events, users in rows(sql, (str(month),)):
+        yield name, Cell(zone, BucketUnit(grain), bucket_ms, events, users)
 
 
 def _date(instant_ms: int) -> str:

@@ -306,6 +306,8 @@ def _text(rules: Treatments, name: str, field: str, column: str, day: str) -> st
 
 def _only_keys(column: str, keys: Sequence[str]) -> str:
     """Of a JSON object only these keys, the first of each, with their values as they are written; "" without any."""
+    if not keys:
+        return "''"
     parts = " || ".join(
         f"""iif({column} -> '$."{key}"' IS NULL, '', ',"{key}":' || ({column} -> '$."{key}"'))""" for key in keys
     )

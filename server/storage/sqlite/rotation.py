@@ -10,6 +10,7 @@ from retention.month import Month
 from server.errors import NotFound, Precondition
 from server.model import Item, MonthInfo, MonthState, Rebuilt
 from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, dated
+from server.storage.records import not_to_be_opened
 from server.storage.sqlite import steps
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.late import Late, refused_of_dropped
@@ -62,6 +63,8 @@ class Rotation:
     def rebuild(self, store_id: str, month: Month, state: MonthState, heard: Heard | None) -> Rebuilt:
         """See Store.rebuild."""
         info = self._known(month)
+        if info.state is MonthState.SEALED and state is MonthState.OPEN and month in self._records.frozen:
+            raise not_to_be_opened(month)
         if info.state is MonthState.SEALED and state is MonthState.OPEN and self._records.losses.get(month):
             raise Precondition(
                 "MONTH_REWRITTEN",

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"trackd.dev/clients/go/trackd"
 	trackdv1 "trackd.dev/clients/go/trackd/v1"
@@ -30,7 +32,12 @@ func main() {
 			" standard input, one JSON object a line.")
 		os.Exit(2)
 	}
-	client, err := trackd.NewClient(os.Args[1])
+	options, err := secured()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	client, err := trackd.NewClient(os.Args[1], options...)
 	if err == nil {
 		defer client.Close()
 		err = (&driver{client: client}).serve(os.Stdin, os.Stdout)
@@ -39,6 +46,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// secured is TLS and a token, as the environment has them.
+func secured() (options []grpc.DialOption, err error) {
+	if ca := os.Getenv("TRACKD_CA"); ca != "" {
+		trusted, err := credentials.NewClientTLSFromFile(ca, "")
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, grpc.WithTransportCredentials(trusted))
+	}
+	if token := os.Getenv("TRACKD_TOKEN"); token != "" {
+		options = append(options, trackd.WithToken(token))
+	}
+	return options, nil
 }
 
 // command is any command; each uses some of the fields.

@@ -223,17 +223,19 @@ class Column(_message.Message):
     def __init__(self, name: _Optional[str] = ..., integers: _Optional[_Iterable[int]] = ..., reals: _Optional[_Iterable[float]] = ..., texts: _Optional[_Iterable[str]] = ..., absent_rows: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReadReport(_message.Message):
-    __slots__ = ("months", "rollup_cells", "indexed_rows", "tail_rows", "event_rows", "milliseconds")
+    __slots__ = ("months", "rollup_cells", "indexed_rows", "tail_rows", "event_rows", "milliseconds", "frozen_cells")
     MONTHS_FIELD_NUMBER: _ClassVar[int]
     ROLLUP_CELLS_FIELD_NUMBER: _ClassVar[int]
     INDEXED_ROWS_FIELD_NUMBER: _ClassVar[int]
     TAIL_ROWS_FIELD_NUMBER: _ClassVar[int]
     EVENT_ROWS_FIELD_NUMBER: _ClassVar[int]
     MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_CELLS_FIELD_NUMBER: _ClassVar[int]
     months: int
     rollup_cells: int
     indexed_rows: int
     tail_rows: int
     event_rows: int
     milliseconds: float
-    def __init__(self, months: _Optional[int] = ..., rollup_cells: _Optional[int] = ..., indexed_rows: _Optional[int] = ..., tail_rows: _Optional[int] = ..., event_rows: _Optional[int] = ..., milliseconds: _Optional[float] = ...) -> None: ...
+    frozen_cells: int
+    def __init__(self, months: _Optional[int] = ..., rollup_cells: _Optional[int] = ..., indexed_rows: _Optional[int] = ..., tail_rows: _Optional[int] = ..., event_rows: _Optional[int] = ..., milliseconds: _Optional[float] = ..., frozen_cells: _Optional[int] = ...) -> None: ...

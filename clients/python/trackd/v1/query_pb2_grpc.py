@@ -28,6 +28,11 @@ if _version_not_supported:
 class QueryServiceStub(object):
     """Answers questions. Every answer is exact, and fresh to the last acknowledged event: `as_of_position` names the head
     it was cut at. A deadline or a cancel stops the running statement.
+
+    Of months whose rows retention changed or dropped there are frozen numbers: events by type, source and quarter-hour of
+    UTC, and the distinct users of each type and of all types in a day, week or month (of UTC and of the operator's
+    reporting zones) inside of one UTC month. What these and the rows that are left cannot tell exactly is refused with
+    FAILED_PRECONDITION, reason FROZEN_GRAIN, naming the months and types. Lists have the rows that there are.
     """
 
     def __init__(self, channel):
@@ -56,6 +61,11 @@ class QueryServiceStub(object):
 class QueryServiceServicer(object):
     """Answers questions. Every answer is exact, and fresh to the last acknowledged event: `as_of_position` names the head
     it was cut at. A deadline or a cancel stops the running statement.
+
+    Of months whose rows retention changed or dropped there are frozen numbers: events by type, source and quarter-hour of
+    UTC, and the distinct users of each type and of all types in a day, week or month (of UTC and of the operator's
+    reporting zones) inside of one UTC month. What these and the rows that are left cannot tell exactly is refused with
+    FAILED_PRECONDITION, reason FROZEN_GRAIN, naming the months and types. Lists have the rows that there are.
     """
 
     def ListEvents(self, request, context):
@@ -108,6 +118,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
 class QueryService(object):
     """Answers questions. Every answer is exact, and fresh to the last acknowledged event: `as_of_position` names the head
     it was cut at. A deadline or a cancel stops the running statement.
+
+    Of months whose rows retention changed or dropped there are frozen numbers: events by type, source and quarter-hour of
+    UTC, and the distinct users of each type and of all types in a day, week or month (of UTC and of the operator's
+    reporting zones) inside of one UTC month. What these and the rows that are left cannot tell exactly is refused with
+    FAILED_PRECONDITION, reason FROZEN_GRAIN, naming the months and types. Lists have the rows that there are.
     """
 
     @staticmethod

@@ -25,7 +25,7 @@ from server.storage.frozen_grain import Share
 from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
-from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, with_nobody
+from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, told
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
 from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns
 from server.storage.sqlite.answers.names import Names
@@ -90,11 +90,12 @@ class Aggregates:
         if not shares:
             return one.table(one.parts(one.months))
         parts = one.parts([month for month in one.months if month.info.month not in shares])
+        refusal = self._frozen.refusal(shares)
         for lost in shares.values():
-            parts += self._frozen.parts(question, lost, read)
+            parts += self._frozen.parts(question, lost, read, refusal)
             mine = [month for month in one.months if month.info.month == lost.month]
             for narrowed in of_rows(question, lost) if mine else ():
-                parts += with_nobody(_OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))
+                parts += told(narrowed, _OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))
         return one.table(parts)
 
     def limit_rows(self, read: Read) -> None:
@@ -131,9 +132,9 @@ class _OneQuestion:
     """One question on its way through the months of a cut."""
 
     def __init__(
-        self, engine: Aggregates, question: Question, cut: Cut, read: Read, texts: _Codes | None = None
+        self, engine: Aggregates, question: Question, cut: Cut, read: Read, codes: _Codes | None = None
     ) -> None:
-        """`texts`: the codes of another one with the same dimensions, so that parts of both fit together."""
+        """`codes`: those of another one with the same dimensions, so that parts of both fit together."""
         self._engine = engine
         self._question = question
         self._cut = cut
@@ -145,7 +146,7 @@ class _OneQuestion:
         self._people = any(metric.kind is MetricKind.USERS for metric in question.metrics)
         by_fields = {entry for entry in question.by if isinstance(entry, Field)}
         fields = fields_of(question.where) | by_fields
-        self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if texts is None else texts
+        self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if codes is None else codes
         numbers = tuple(dict.fromkeys(metric.key for metric in question.metrics if metric.kind.of_numbers))
         texts = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
         self._needs = Needs(

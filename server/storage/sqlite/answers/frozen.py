@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from retention.month import Month
 from server.errors import TrackdError
 from server.frozen import ANY_TYPE, Cell, KeptMonths
 from server.model import MonthInfo
-from server.question import Bucket, FieldKind, Question, Read
+from server.question import Bucket, Field, FieldKind, MetricKind, Question, Read
 from server.rewriting import Losses
 from server.storage.frozen_grain import Share, not_united, of_types, restricted, shares, without_users
 from server.storage.sqlite import frozen_numbers
@@ -22,6 +22,7 @@ from server.storage.sqlite.answers.selection import Columns, Matcher
 from server.storage.sqlite.catalog import CatalogReader
 from server.storage.sqlite.frozen_numbers import Counts
 from server.storage.sqlite.index.held import Held
+from server.storage.sqlite.index.rows import Keys
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import QUARTER_MS, zone_of
 
@@ -37,7 +38,7 @@ class FrozenPeople:
     counts: Ints
     refusal: TrackdError
 
-    def piece(self, group: int) -> Ints:
+    def piece(self, group: int) -> Keys:
         """Refuses, since nobody knows who they were."""
         del group
         raise self.refusal.again()
@@ -49,10 +50,10 @@ class NoPeople:
 
     counts: Ints
 
-    def piece(self, group: int) -> Ints:
+    def piece(self, group: int) -> Keys:
         """Nobody."""
         del group
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.uint32)
 
 
 class FrozenMonths:
@@ -79,13 +80,34 @@ class FrozenMonths:
             return {}
         return shares(question, (info.month for info in months), losses, self.kept())
 
-    def parts(self, question: Question, share: Share, read: Read) -> list[Part]:
+    def refusal(self, found: Mapping[Month, Share]) -> TrackdError:
+        """What to raise where users of frozen cells would have to be put together with others."""
+        return not_united(found.values(), self.kept())
+
+    def parts(self, question: Question, share: Share, read: Read, refusal: TrackdError) -> list[Part]:
         """What the frozen numbers of a month have of the answer."""
         if share.types:
             read.frozen_months.add(share.month)
-        parts = [self._events(question, share.month, name, read) for name in sorted(share.counted)]
-        parts += [self._people(question, share, name, read) for name in sorted(share.people)]
+        summed = self._summed(question, share)
+        parts = [self._of_quarters(question, share.month, name, read) for name in sorted(share.counted - summed)]
+        if summed:
+            cells = self._cells(share, summed, read)
+            events = np.array([cell.events for _name, cell in cells], np.int64)
+            parts.append(_part(question, self._keys(question, cells), events, NoPeople(np.zeros(len(cells), np.int64))))
+        if share.people:
+            cells = [(name, cell) for name, cell in self._cells(share, share.people, read) if cell.users]
+            people = FrozenPeople(np.array([cell.users for _name, cell in cells], np.int64), refusal)
+            parts.append(_part(question, self._keys(question, cells), np.zeros(len(cells), np.int64), people))
         return parts
+
+    def _summed(self, question: Question, share: Share) -> frozenset[str]:
+        """Types whose events are told by a few cells where quarter-hours would be thousands."""
+        if share.cells is None or Field(FieldKind.SOURCE) in question.by:
+            return frozenset()
+        zones, zone = self.kept()[share.month].zones, share.cells.zone
+        return frozenset(
+            name for name in share.counted if zone in zones[name] and restricted(question.where, name) is True
+        )
 
     # Numbers never change once they are kept, so what is held of them stays right.
 
@@ -95,24 +117,43 @@ class FrozenMonths:
 
         return self._held.get(("frozen counts", month, name), load, lambda counts: counts.bytes)
 
-    def _cells(self, month: Month, name: str) -> Sequence[Cell]:
-        def load() -> Sequence[Cell]:
-            return frozen_numbers.cells(self._catalog.rows, month, name)
+    def _cells(self, share: Share, names: Iterable[str], read: Read) -> list[tuple[str, Cell]]:
+        """The cells of these types that are groups of the question."""
+        month = share.month
 
-        return self._held.get(("frozen cells", month, name), load, lambda cells: CELL_BYTES * len(cells))
+        def load() -> Mapping[str, Sequence[Cell]]:
+            return frozen_numbers.cells(self._catalog.rows, month)
 
-    def _events(self, question: Question, month: Month, name: str, read: Read) -> Part:
+        def size(found: Mapping[str, Sequence[Cell]]) -> int:
+            return CELL_BYTES * sum(map(len, found.values()))
+
+        # Types may be frozen one after the other: with each there is more.
+        held = self._held.get(("frozen cells", month, len(self.kept()[month].zones)), load, size)
+        if share.cells is None:
+            return []
+        cells = [(name, cell) for name in sorted(names) for cell in share.cells.among(held.get(name, ()))]
+        read.frozen += len(cells)
+        return cells
+
+    def _keys(self, question: Question, cells: Sequence[tuple[str, Cell]]) -> list[Ints]:
+        kinds = self._names.keys_of(FieldKind.TYPE)
+        return [
+            np.array([cell.bucket_ms if isinstance(entry, Bucket) else kinds[name] for name, cell in cells], np.int64)
+            for entry in question.by
+        ]
+
+    def _of_quarters(self, question: Question, month: Month, name: str, read: Read) -> Part:
         counts = self._counts(month, name)
         span = Span.of(question, month.start_ms, month.end_ms)
         low, high = ((at - month.start_ms) // QUARTER_MS for at in (span.start_ms, span.end_ms))
         chosen = (counts.slot >= low) & (counts.slot < high)
         keys_of = self._names.keys_of(FieldKind.SOURCE)
-        sources = np.array([keys_of[source] for source in counts.sources] or [0], np.uint32)[counts.source]
+        source_keys = np.array([keys_of[source] for source in counts.sources], np.uint32)[counts.source]
         left = restricted(question.where, name)
         if not isinstance(left, bool):
             matcher = Matcher(left, self._names, ())
-            chosen &= matcher.mask(Columns(len(sources), {FieldKind.SOURCE: sources}))
-        slots, sources, events = counts.slot[chosen], sources[chosen].astype(np.int64), counts.events[chosen]
+            chosen &= matcher.mask(Columns(len(source_keys), {FieldKind.SOURCE: source_keys}))
+        slots, sources, events = counts.slot[chosen], source_keys[chosen].astype(np.int64), counts.events[chosen]
         kind = self._names.keys_of(FieldKind.TYPE)[name]
         keys: list[Ints] = []
         for entry in question.by:
@@ -124,19 +165,6 @@ class FrozenMonths:
                 keys.append(sources if entry.kind is FieldKind.SOURCE else np.full(len(slots), kind, np.int64))
         read.frozen += len(events)
         return _part(question, keys, events, NoPeople(np.zeros(len(events), np.int64)))
-
-    def _people(self, question: Question, share: Share, name: str, read: Read) -> Part:
-        found = (
-            [cell for cell in share.cells.among(self._cells(share.month, name)) if cell.users] if share.cells else []
-        )
-        read.frozen += len(found)
-        kind = self._names.keys_of(FieldKind.TYPE).get(name, 0)
-        keys = [
-            np.array([cell.bucket_ms if isinstance(entry, Bucket) else kind for cell in found], np.int64)
-            for entry in question.by
-        ]
-        people = FrozenPeople(np.array([cell.users for cell in found], np.int64), not_united(share, self.kept()))
-        return _part(question, keys, np.zeros(len(found), np.int64), people)
 
 
 def _part(question: Question, keys: Sequence[Ints], events: Ints, people: FrozenPeople | NoPeople) -> Part:
@@ -155,6 +183,8 @@ def of_rows(question: Question, share: Share) -> Iterator[Question]:
         yield without_users(of_types(question, share.people - share.counted, among=True))
 
 
-def with_nobody(parts: Sequence[Part]) -> list[Part]:
-    """Parts whose users another part has."""
-    return [part if part.people else replace(part, people=NoPeople(np.zeros(len(part), np.int64))) for part in parts]
+def told(question: Question, parts: Sequence[Part]) -> Sequence[Part]:
+    """What rows told; nobody where they were not asked about users, whatever they know."""
+    if any(metric.kind is MetricKind.USERS for metric in question.metrics):
+        return parts
+    return [replace(part, people=NoPeople(np.zeros(len(part), np.int64))) for part in parts]

@@ -12,6 +12,9 @@ public record Backoff(Duration first, Duration max) {
   /** From 100 ms up to 5 s. */
   public static final Backoff STANDARD = new Backoff(Duration.ofMillis(100), Duration.ofSeconds(5));
 
+  /** A daemon that asks for more patience than this is not believed: a garbled answer must not stop a sender. */
+  private static final Duration HINT_MAX = Duration.ofHours(1);
+
   /** Throws IllegalArgumentException unless 0 &lt; first &lt;= max. */
   public Backoff {
     if (first.isNegative() || first.isZero() || first.compareTo(max) > 0) {
@@ -35,8 +38,9 @@ public record Backoff(Duration first, Duration max) {
       this.random = random;
     }
 
-    /** Nanoseconds to wait after one more failure; never less than the daemon asked for. */
-    long nextNanos(Duration atLeast) {
+    /** Nanoseconds to wait after one more failure; never less than the daemon asked for, up to an hour. */
+    long nextNanos(Duration asked) {
+      Duration atLeast = asked.compareTo(HINT_MAX) > 0 ? HINT_MAX : asked;
       double full = Math.min(backoff.max.toNanos(), backoff.first.toNanos() * Math.pow(2, Math.min(failures, 30)));
       failures++;
       return Math.max((long) (full * (0.5 + random.getAsDouble() / 2)), atLeast.toNanos());

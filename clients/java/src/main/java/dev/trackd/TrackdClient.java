@@ -14,6 +14,7 @@ import dev.trackd.v1.IngestServiceGrpc;
 import dev.trackd.v1.ListEventsRequest;
 import dev.trackd.v1.QueryServiceGrpc;
 import dev.trackd.v1.StoredEvent;
+import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
@@ -50,7 +51,15 @@ public final class TrackdClient implements AutoCloseable {
    * A client of the daemon at HOST:PORT, without TLS; it connects when it is first used. Its calls have 30 s.
    */
   public static TrackdClient connect(String target) {
-    return new TrackdClient(channel(target).build(), STANDARD_TIMEOUT);
+    return connect(target, InsecureChannelCredentials.create());
+  }
+
+  /**
+   * The same with TLS, with a {@link BearerToken}, or with both: {@code TlsChannelCredentials}, {@code
+   * CompositeChannelCredentials.create(tls, token)}.
+   */
+  public static TrackdClient connect(String target, ChannelCredentials credentials) {
+    return new TrackdClient(channel(target, credentials).build(), STANDARD_TIMEOUT);
   }
 
   /** A client of the daemon that the environment variable TRACKD_TARGET names, else of {@link #DEFAULT_TARGET}. */
@@ -59,8 +68,8 @@ public final class TrackdClient implements AutoCloseable {
     return connect(target == null || target.isEmpty() ? DEFAULT_TARGET : target);
   }
 
-  private static ManagedChannelBuilder<?> channel(String target) {
-    return Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
+  private static ManagedChannelBuilder<?> channel(String target, ChannelCredentials credentials) {
+    return Grpc.newChannelBuilder(target, credentials)
         // The daemon takes a ping every 30 s; a host that vanished without a word is noticed after 60 s.
         .keepAliveTime(40, TimeUnit.SECONDS)
         .keepAliveTimeout(20, TimeUnit.SECONDS)

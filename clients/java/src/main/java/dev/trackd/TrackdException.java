@@ -128,7 +128,7 @@ public class TrackdException extends RuntimeException {
           com.google.protobuf.Duration delay = detail.unpack(RetryInfo.class).getRetryDelay();
           retryAfter = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
         }
-      } catch (InvalidProtocolBufferException garbled) {
+      } catch (InvalidProtocolBufferException | ArithmeticException garbled) {
         continue; // the code still says something
       }
     }

@@ -187,6 +187,7 @@ class WindowTest {
     }
     assertEquals(List.of(100L, 200L, 400L, 800L, 1_000L, 1_000L), millis);
     assertEquals(Duration.ofSeconds(3).toNanos(), delays.nextNanos(Duration.ofSeconds(3)));
+    assertEquals(Duration.ofHours(1).toNanos(), delays.nextNanos(Duration.ofSeconds(Long.MAX_VALUE)));
     delays.reset();
     assertEquals(Duration.ofMillis(100).toNanos(), delays.nextNanos(Duration.ZERO));
     assertEquals(Duration.ofMillis(50).toNanos(), new Backoff.Delays(backoff, () -> 0).nextNanos(Duration.ZERO));

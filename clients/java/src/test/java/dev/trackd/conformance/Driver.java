@@ -10,6 +10,7 @@ import com.google.gson.JsonParser;
 import dev.trackd.Appender;
 import dev.trackd.AppenderOptions;
 import dev.trackd.BatchResult;
+import dev.trackd.BearerToken;
 import dev.trackd.Rejection;
 import dev.trackd.Totals;
 import dev.trackd.TrackdClient;
@@ -20,7 +21,12 @@ import dev.trackd.v1.AppendRequest;
 import dev.trackd.v1.AppendResult;
 import dev.trackd.v1.Durability;
 import dev.trackd.v1.Event;
+import io.grpc.ChannelCredentials;
+import io.grpc.CompositeChannelCredentials;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.TlsChannelCredentials;
 import java.io.BufferedReader;
+import java.io.File;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
@@ -57,9 +63,20 @@ public final class Driver {
     }
     BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     PrintStream answers = new PrintStream(System.out, false, StandardCharsets.UTF_8);
-    try (TrackdClient client = TrackdClient.connect(arguments[0])) {
+    try (TrackdClient client = TrackdClient.connect(arguments[0], secured())) {
       new Driver(client).serve(commands, answers);
     }
+  }
+
+  /** TLS and a token, as the environment has them. */
+  private static ChannelCredentials secured() throws IOException {
+    String ca = System.getenv("TRACKD_CA");
+    String token = System.getenv("TRACKD_TOKEN");
+    ChannelCredentials transport =
+        ca == null
+            ? InsecureChannelCredentials.create()
+            : TlsChannelCredentials.newBuilder().trustManager(new File(ca)).build();
+    return token == null ? transport : CompositeChannelCredentials.create(transport, BearerToken.of(token));
   }
 
   void serve(BufferedReader commands, PrintStream answers) throws IOException {

@@ -1,0 +1,1 @@
+"""Archives: made, read by others, verified, cut down, destroyed, restored."""
