@@ -129,7 +129,7 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The embedded engine."""
 
     page_cache_bytes: int = 64 * MIB
-    """Over all open months, for the writer."""
+    """Over all open months, for the writer. Each reader has at most as much."""
     open_months_max: int = 32
     """Month files that the writer keeps open, and as many again per reader."""
     wal_bytes_max: int = 64 * MIB

@@ -34,6 +34,7 @@ from server.query.readers import Readers
 from server.query.service import QueryService
 from server.reload import Reloader
 from server.retention.archives import ParquetArchives
+from server.retention.endings import overdue_seconds
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
 from server.retention.service import RetentionService
@@ -44,6 +45,7 @@ from server.security.guards import Guards
 from server.storage.contract import Store
 from server.storage.factory import open_store
 from server.subscribe.service import SubscribeService
+from server.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +76,7 @@ class Daemon:
         guards: Guards,
         read_again: Callable[[], Config],
         observer: Observer | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """`observer` is told what happens instead of the metrics, which then have gauges only.
 
@@ -82,6 +85,7 @@ class Daemon:
         self._config = config
         self._store = store
         self._guards = guards
+        self._supervisor = supervisor or Supervisor({}, pid=os.getpid())
         self._stop = asyncio.Event()
         self._failed: TrackdError | None = None
         self._ready = False
@@ -177,13 +181,13 @@ class Daemon:
             event_loop_lag_seconds=lambda: max(tuple(self._loop_lags_s)),
             subscribers=lambda: self._subscribe.streams,
             subscriber_lag_events=lambda: self._subscribe.lag,
-            retention_last_success=lambda: _seconds(self._retention.marks.success_ms),
-            retention_last_failure=lambda: _seconds(self._retention.marks.failure_ms),
-            retention_overdue_seconds=lambda: _since(self._retention.marks.overdue_since_ms, _now_ms()),
             certificate_start_seconds=self._guards.certificate_start_s,
             certificate_expiry_seconds=self._guards.certificate_expiry_s,
             client_ca_expiry_seconds=self._guards.client_ca_expiry_s,
             token_expiry_seconds=self._guards.token_expiry_s,
+            retention_last_success=lambda: _seconds(self._retention.endings.success_ms),
+            retention_last_failure=lambda: _seconds(self._retention.endings.failure_ms),
+            retention_overdue_seconds=lambda: overdue_seconds(self._retention.overdue_since_ms, _now_ms()),
         )
 
     def _sizes(self) -> Mapping[str, Size]:
@@ -206,6 +210,7 @@ class Daemon:
         await self.rpc.start()
         await self._update_health()
         announce(self)
+        self._supervisor.ready()
         # With a policy it is the policy that says when months are sealed.
         rotating = self._scheduler.run() if self._retention.policy else self._rotation.run()
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(rotating)]
@@ -217,6 +222,7 @@ class Daemon:
     async def _shut_down(self) -> int:
         self._ready = False
         log.info("stopping", reason="store failed" if self._failed else "asked to")
+        self._supervisor.stopping("the store failed" if self._failed else "answering what is in flight")
         self._writer.drain()
         await self._retention.stop()
         await self._rotation.stop()
@@ -233,13 +239,14 @@ class Daemon:
         return EXIT_OK
 
     async def _watch(self) -> None:
-        """Measures how late the loop is, and keeps health true to the disk."""
+        """Measures how late the loop is, keeps health true to the disk, and shows that loop and writer live."""
         while True:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._loop_lags_s.append(max(0.0, time.monotonic() - due))
             self._reloader.look()
             await self._update_health()
+            self._supervisor.alive(self._writer.heartbeat)
 
     def _apply(self, config: Config) -> None:
         """Takes over what may change while the daemon runs: reload.LIVE."""
@@ -256,6 +263,8 @@ class Daemon:
         writable = self._writer.full is None and self._failed is None
         await self.rpc.set_serving(ingest_serving=writable, query_serving=self._failed is None)
         self._ready = writable
+        full = self._writer.full
+        self._supervisor.status(f"refusing events: {full.reason}" if full else f"serving on {self.rpc.address}")
 
     def _fail(self, error: TrackdError) -> None:
         self._failed = error
@@ -274,13 +283,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _seconds(times_ms: Mapping[str, int]) -> Mapping[str, float]:
-    return {name: time_ms / 1000 for name, time_ms in times_ms.items()}
-
-
-def _since(begins_ms: Mapping[str, int], now_ms: int) -> Mapping[str, float]:
-    """Seconds since each begin; 0 where there is none."""
-    return {name: max(0, now_ms - begin_ms) / 1000 if begin_ms else 0.0 for name, begin_ms in begins_ms.items()}
+def _seconds(milliseconds: Mapping[str, int]) -> Mapping[str, float]:
+    return {word: value / 1000 for word, value in milliseconds.items()}
 
 
 def _allow_open_files() -> None:
@@ -297,12 +301,13 @@ def serve(
     announce: Callable[[Daemon], None] = lambda _: None,
     observer: Observer | None = None,
     read_again: Callable[[], Config] | None = None,
+    supervisor: Supervisor | None = None,
 ) -> int:
     """Opens the store and serves until told to stop; returns the exit code.
 
     `ready_file` receives {"grpc": "host:port", "metrics": "host:port", "pid": n} once everything is served; it appears
     whole or not at all. `observer`: see Daemon. `read_again` reads the settings once more, when SIGHUP asks for it; it
-    raises ConfigurationError.
+    raises ConfigurationError. `supervisor` is told how it goes.
     """
     # Decoding makes thousands of short-lived objects a batch and hardly a cycle: the collector would run for nothing
     # after every 700 of them (measured: 8 % of the ingest rate).
@@ -316,6 +321,8 @@ def serve(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     guards = Guards(config)
     started = time.monotonic()
+    if supervisor:
+        supervisor.status("opening the store")
     store = open_store("sqlite", config)
     log.info(
         "store_open",
@@ -335,7 +342,7 @@ def serve(
         announce(daemon)
 
     async def run() -> int:
-        return await Daemon(config, store, guards, read_again or (lambda: config), observer).run(ready)
+        return await Daemon(config, store, guards, read_again or (lambda: config), observer, supervisor).run(ready)
 
     try:
         code = asyncio.run(run())

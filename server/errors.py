@@ -52,7 +52,10 @@ class Unavailable(TrackdError):
 
 
 class Exhausted(TrackdError):
-    """A quota or limit of the operator is used up."""
+    """A limit of the operator is reached. The same may succeed after `retry_after_ms`; without one it fails again.
+
+    Clients drop data that is refused without a delay.
+    """
 
 
 class Precondition(TrackdError):

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-NEED_PROMETHEUS = Path(__file__).parent / "prometheus"
+WHEN_NAMED = tuple(Path(__file__).parent / name for name in ("prometheus", "deployment"))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Tests that need Prometheus itself run when they are asked for by name, and then fail where it is missing."""
-    asked = any(Path(one.partition("::")[0]).resolve().is_relative_to(NEED_PROMETHEUS) for one in config.args)
-    return True if collection_path == NEED_PROMETHEUS and not asked else None
+    """Tests that need other programs run when they are asked for by name, and then fail where these are missing."""
+    asked = [Path(one.partition("::")[0]).resolve() for one in config.args]
+    return (
+        True
+        if collection_path in WHEN_NAMED and not any(one.is_relative_to(collection_path) for one in asked)
+        else None
+    )

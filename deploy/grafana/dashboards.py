@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from deploy.grafana.panels import ME, RATE, Dashboard, Panel, Row, bounded, gauge, quantiles, rate, text
+from deploy.grafana.retention import RETENTION
 
 BURN_1H = (
     f"trackd:objective_bad:ratio_rate1h{{{ME}}}"
@@ -351,7 +352,7 @@ QUESTIONING = Dashboard(
     ),
 )
 
-DASHBOARDS = (OVERVIEW, INGEST, QUESTIONING)
+DASHBOARDS = (OVERVIEW, INGEST, QUESTIONING, RETENTION)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -100,6 +101,7 @@ def serve(
     """
     # Here, because importing the gRPC stack takes longer than printing --help.
     from server import daemon
+    from server.supervisor import Supervisor
 
     json_lines = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not sys.stderr.isatty())
     options = {
@@ -119,7 +121,12 @@ def serve(
     try:
         settings = config.load(config_file, options)
         logs.configure(json_lines=json_lines, level=settings.log.level)
-        code = daemon.serve(settings, ready_file=ready_file, read_again=lambda: config.load(config_file, options))
+        code = daemon.serve(
+            settings,
+            ready_file=ready_file,
+            read_again=lambda: config.load(config_file, options),
+            supervisor=Supervisor(os.environ, pid=os.getpid()),
+        )
     except TrackdError as error:
         _complain(error)
         failed = isinstance(error, StoreFailed | Unavailable)

@@ -71,7 +71,7 @@ def status(
     Exit codes: 0 every budget has something left, 1 one has not, 2 Prometheus does not answer or knows no objective.
     """
     from server.slo.status import Prometheus, look_up
-    from server.slo.table import budget_table, notes
+    from server.slo.table import budget_table, firing, notes
 
     try:
         found = look_up(Prometheus(prometheus, timeout))
@@ -82,6 +82,8 @@ def status(
         print_json({"prometheus": prometheus, "retention": found.retention, "budgets": found.as_json()})
     else:
         out.print(budget_table(found.budgets))
+        for line in firing(found.budgets):
+            out.print(line, style="bold red", highlight=False, soft_wrap=True)
         for note in notes(found):
             out.print(note, style="yellow", highlight=False)
     if any(budget.remaining <= 0 for budget in found.budgets):

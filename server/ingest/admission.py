@@ -111,7 +111,7 @@ class Admission:
             and _texts_fit(events.descriptions, limits.description_bytes_max)
             and (isinstance(events.client_ips, Absent) or all(map(rules.is_address, set(events.client_ips))))
             and self._metadata_fits(events.metadata)
-            and not any(self._tags_fault(tags) for tags in events.tags.values())
+            and not any(map(self._tags_fault, set(events.tags.values())))
             and not any(self._change_fault(change) for change in events.changes.values())
         )
 

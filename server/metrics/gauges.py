@@ -100,30 +100,6 @@ class Gauges:
             "Positions from the slowest subscriber to the head: at most so many events are still to be sent to it.",
         ),
     ]
-    retention_last_success: Annotated[
-        ByWord,
-        About(
-            "trackd_retention_last_success_timestamp_seconds",
-            "When a run of retention last ended well for a class of the policy, or began to know it; Unix seconds.",
-            "class",
-        ),
-    ]
-    retention_last_failure: Annotated[
-        ByWord,
-        About(
-            "trackd_retention_last_failure_timestamp_seconds",
-            "When a run of retention last failed for a class of the policy; Unix seconds, 0 if none has.",
-            "class",
-        ),
-    ]
-    retention_overdue_seconds: Annotated[
-        ByWord,
-        About(
-            "trackd_retention_overdue_seconds",
-            "Seconds that the oldest events of a class, in whichever copy, are kept beyond what the policy allows.",
-            "class",
-        ),
-    ]
     certificate_start_seconds: Annotated[
         Reading,
         About(
@@ -151,6 +127,30 @@ class Gauges:
             "trackd_token_expiry_timestamp_seconds",
             "When the next token expires, or the last one did, that none of the same name outlives, in seconds since "
             "1970; NaN if none does.",
+        ),
+    ]
+    retention_last_success: Annotated[
+        ByWord,
+        About(
+            "trackd_retention_last_success_timestamp_seconds",
+            "When a run of retention last ended well for a class of the policy, or began to know it; Unix seconds.",
+            "class",
+        ),
+    ]
+    retention_last_failure: Annotated[
+        ByWord,
+        About(
+            "trackd_retention_last_failure_timestamp_seconds",
+            "When a run of retention last failed for a class of the policy; Unix seconds, 0 if none has.",
+            "class",
+        ),
+    ]
+    retention_overdue_seconds: Annotated[
+        ByWord,
+        About(
+            "trackd_retention_overdue_seconds",
+            "Seconds that the oldest events of a class, in whichever copy, are kept beyond what the policy allows.",
+            "class",
         ),
     ]
 

@@ -38,9 +38,19 @@ class QueryService:
         self.open_registry = open_registry
 
     async def list_events(
-        self, where: EventFilter, order: Order, *, page_size: int, token: str, at_least: int | None
-    ) -> tuple[Sequence[Event], str, int]:
-        """One page, the token of the next page ("" at the end), and the head that the list is cut at."""
+        self,
+        where: EventFilter,
+        order: Order,
+        *,
+        page_size: int,
+        token: str,
+        at_least: int | None,
+        encode: Callable[[Sequence[Event], str, int], _T],
+    ) -> _T:
+        """One page as `encode` makes it of its events, the token of the next page ("" at the end), and the head.
+
+        That is done on the reader's thread: a large page must not hold up the event loop.
+        """
         judge_filter(where)
         size = _page_size(page_size)
         asked = page_token.digest("events", where, order)
@@ -52,13 +62,15 @@ class QueryService:
             after, as_of = Keyset(*place.place), min(place.as_of, self._store.head)
         else:
             as_of = self._cut(at_least)
-        events, more = await self._readers.ask(
-            "list_events", lambda reader: _read_page(reader, where, order, size, after, as_of)
-        )
-        if not more:
-            return events, "", as_of
-        last = events[-1]
-        return events, page_token.encode(PageToken(asked, as_of, (last.timestamp_ms, last.position))), as_of
+
+        def page(reader: Reader) -> _T:
+            events, more = _read_page(reader, where, order, size, after, as_of)
+            if not more:
+                return encode(events, "", as_of)
+            place = (events[-1].timestamp_ms, events[-1].position)
+            return encode(events, page_token.encode(PageToken(asked, as_of, place)), as_of)
+
+        return await self._readers.ask("list_events", page)
 
     async def count_events(
         self, where: EventFilter, by: Sequence[Dimension], *, at_least: int | None

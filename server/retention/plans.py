@@ -10,7 +10,6 @@ from retention.guards import GUARDS
 from retention.plan import Plan, PlanUnreadable, from_document
 from server.errors import Invalid, Precondition
 
-PLAN_STALE = "PLAN_STALE"
 CHANGES_SHOWN = 5
 
 

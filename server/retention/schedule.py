@@ -13,6 +13,7 @@ from cronsim import CronSim
 from retention.applying import Status
 from retention.policy import Schedule
 from server.errors import TrackdError
+from server.retention.endings import EVERY
 from server.retention.service import SCHEDULER, RetentionService
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ class Scheduler:
         try:
             policy = self._service.policy.now()
             schedule = policy.schedule
-            self._service.marks.know(policy, now_ms)
+            self._service.endings.know(policy, now_ms)
             if schedule is None:
                 self._planned, self._service.next_run_ms = None, None
             elif self._due(schedule, now_ms):
@@ -69,8 +70,8 @@ class Scheduler:
                 self._stock_due_ms = now_ms + int(STOCK_S * 1000)
                 await self._service.status()
         except TrackdError as error:
+            self._service.endings.ended(self._now_ms(), failed=[EVERY])
             log.error("retention_not_run", reason=error.reason, problem=str(error))
-            self._service.marks.failed(now_ms)
 
     def _due(self, schedule: Schedule, now_ms: int) -> bool:
         """Whether it fires. A run that was missed while the clock stood elsewhere is not made up for twice."""

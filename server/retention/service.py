@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,10 +34,10 @@ from retention.port import ActionFailed
 from server.errors import NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.model import Batch, MonthState
 from server.retention import receipts
+from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
-from server.retention.marks import Marks
 from server.retention.pace import Pace
-from server.retention.plans import PLAN_STALE, refusal, require_guards
+from server.retention.plans import refusal, require_guards
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.quiet import Quiet
 from server.retention.stocktaking import Stocktaking
@@ -108,8 +108,10 @@ class RetentionService:
         self._stopping = False
         self.next_run_ms: int | None = None
         """When the scheduler runs next."""
-        self.marks = Marks()
-        """For gauges."""
+        self.overdue_since_ms: Mapping[str, int] = {}
+        """Class -> since when something of it is overdue, as of the last look. For gauges."""
+        self.endings = Endings()
+        """When runs last ended well, and not. For gauges."""
 
     # On other threads
 
@@ -183,8 +185,13 @@ class RetentionService:
             return make_plan(policy, self._view.facts(policy, now_ms), now_ms, accepted)
 
         made = await self._on(self._looking, look)
-        self.marks.planned(policy, made)
+        self._note_overdue(policy, made.overdue, made.now_ms)
         return made
+
+    def _note_overdue(self, policy: Policy, found: Collection[Overdue], now_ms: int) -> None:
+        late = {one.class_name: one.since_ms for one in found}
+        self.overdue_since_ms = {one.name: late.get(one.name, 0) for one in policy.classes} | late
+        self.endings.know(policy, now_ms)
 
     # Jobs
 
@@ -217,13 +224,13 @@ class RetentionService:
         except Exception as error:  # noqa: BLE001  # a defect ends the job, not the daemon
             job.end(error=unexpected(error))
         else:
-            self.marks.ran(policy, receipt)
-            self.marks.looked(policy, late, receipt.ended_ms)
+            self._note_overdue(policy, late, receipt.ended_ms)
+            self._note_ending(receipt)
             job.end(receipt=receipt)
         if job.error:
+            if job.actor == SCHEDULER:  # what a person tries and is told is no reason to tell others
+                self.endings.ended(self._now_ms(), failed=[EVERY])
             log.error("retention_failed", job=job.number, reason=job.error.reason)
-            if job.error.reason != PLAN_STALE:
-                self.marks.failed(self._now_ms())
 
     def _applied(self, job: Job, policy: Policy, plan: Plan) -> tuple[Receipt, tuple[Overdue, ...]]:
         def heard(progress: Progress) -> None:
@@ -246,6 +253,11 @@ class RetentionService:
                     reason=one.reason,
                 )  # fmt: skip
         return receipt, late
+
+    def _note_ending(self, receipt: Receipt) -> None:
+        undone = {one.action.class_name for one in receipt.results if one.status is not RunStatus.DONE}
+        failed = {one.action.class_name for one in receipt.results if one.status is RunStatus.FAILED}
+        self.endings.ended(receipt.ended_ms, undone=undone, failed=failed)
 
     def job(self, number: int) -> Job:
         """A job of this run of the daemon. NotFound(JOB_UNKNOWN)."""
@@ -290,7 +302,7 @@ class RetentionService:
             return Status(policy, overdue(policy, facts, now_ms), facts, head, now_ms)
 
         found = await self._on(self._looking, look)
-        self.marks.looked(policy, found.overdue, found.now_ms)
+        self._note_overdue(policy, found.overdue, found.now_ms)
         return found
 
     async def evidence(self, after: int, limit: int) -> Sequence[bytes]:

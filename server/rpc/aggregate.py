@@ -73,10 +73,8 @@ def _comparison(sent: query_pb2.Comparison, draft: FilterDraft, path: str) -> Pr
 # Answers
 
 
-def response(
-    request: query_pb2.AggregateRequest, answer: Aggregated, milliseconds: float
-) -> query_pb2.AggregateResponse:
-    """An answer as the wire has it; Exhausted(ANSWER_TOO_LARGE) if it is too large to send."""
+def response(request: query_pb2.AggregateRequest, answer: Aggregated, milliseconds: float) -> bytes:
+    """An answer as the wire has it, encoded; Exhausted(ANSWER_TOO_LARGE) if it is too large to send."""
     read = answer.read
     sent = query_pb2.AggregateResponse(
         question=_question(request, answer.asked),
@@ -98,15 +96,16 @@ def response(
         _write(column, sent.columns.add())
     for total in answer.totals:
         _write(total, sent.totals.add())
-    size = sent.ByteSize()
-    if size > ANSWER_BYTES_MAX:
+    encoded = sent.SerializeToString()
+    if len(encoded) > ANSWER_BYTES_MAX:
         raise Exhausted(
             "ANSWER_TOO_LARGE",
-            f"the {answer.rows:,} rows of this answer have {size:,} bytes; at most {ANSWER_BYTES_MAX:,} are sent",
+            f"the {answer.rows:,} rows of this answer have {len(encoded):,} bytes; "
+            f"at most {ANSWER_BYTES_MAX:,} are sent",
             hint="lower the limit, or ask for fewer columns",
             field="limit",
         )
-    return sent
+    return encoded
 
 
 def _question(request: query_pb2.AggregateRequest, asked: Asked) -> query_pb2.AggregateRequest:

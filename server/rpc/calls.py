@@ -32,16 +32,20 @@ def unary(
     service: str,
     method: str,
     request_type: type[_Request],
-    answer: Callable[[_Request], Awaitable[message.Message]],
+    answer: Callable[[_Request], Awaitable[message.Message | bytes]],
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A unary method that decodes its request itself, so that a broken one gets our status and not gRPC's."""
+    """A unary method that decodes its request itself, so that a broken one gets our status and not gRPC's.
+
+    Large answers come encoded, from another thread.
+    """
 
     async def decoded(raw: bytes) -> bytes:
         try:
             request = request_type.FromString(raw)
         except message.DecodeError as error:
             raise codec.undecodable(request_type.DESCRIPTOR.name) from error
-        return (await answer(request)).SerializeToString()
+        reply = await answer(request)
+        return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
     return raw_unary(observer, service, method, decoded)
 

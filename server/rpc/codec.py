@@ -89,7 +89,7 @@ def offered(events: Iterable[event_pb2.Event], merged: message.Message) -> Offer
     tags: dict[int, tuple[str, ...]] = {}
     changes: dict[int, OfferedChange] = {}
     if merged.tags:  # type: ignore[attr-defined]
-        tags = {row: tuple(event.tags) for row, event in enumerate(sent) if event.tags}
+        tags = {row: tuple(labels) for row, event in enumerate(sent) if (labels := event.tags)}
     if merged.HasField("change"):
         changes = {row: _offered_change(event.change) for row, event in enumerate(sent) if event.HasField("change")}
     return Offered(

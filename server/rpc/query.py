@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ from google.protobuf import message
 from trackd.v1 import event_type_pb2, query_pb2
 
 from server.ingest.service import IngestService
+from server.model import Event
 from server.observe import Observer
 from server.query.aggregate import Aggregated
 from server.query.service import QueryService
@@ -37,16 +39,19 @@ class QueryMethods:
             "Aggregate": calls.unary(self._observer, SERVICE, "Aggregate", query_pb2.AggregateRequest, self._aggregate),
         }
 
-    async def _list_events(self, request: query_pb2.ListEventsRequest) -> message.Message:
-        events, token, as_of = await self._query.list_events(
+    async def _list_events(self, request: query_pb2.ListEventsRequest) -> bytes:
+        def encode(events: Sequence[Event], token: str, as_of: int) -> bytes:
+            return query_pb2.ListEventsResponse(
+                events=map(codec.stored_event, events), next_page_token=token, as_of_position=as_of
+            ).SerializeToString()
+
+        return await self._query.list_events(
             codec.event_filter(request.filter),
             codec.order(request.order),
             page_size=request.page_size,
             token=request.page_token,
             at_least=request.at_least_position if request.HasField("at_least_position") else None,
-        )
-        return query_pb2.ListEventsResponse(
-            events=map(codec.stored_event, events), next_page_token=token, as_of_position=as_of
+            encode=encode,
         )
 
     async def _count_events(self, request: query_pb2.CountEventsRequest) -> message.Message:
@@ -62,8 +67,8 @@ class QueryMethods:
             as_of_position=as_of,
         )
 
-    async def _aggregate(self, request: query_pb2.AggregateRequest) -> message.Message:
-        def encode(answer: Aggregated, milliseconds: float) -> message.Message:
+    async def _aggregate(self, request: query_pb2.AggregateRequest) -> bytes:
+        def encode(answer: Aggregated, milliseconds: float) -> bytes:
             return aggregate.response(request, answer, milliseconds)
 
         return await self._query.aggregate(

@@ -31,7 +31,7 @@ CODES: dict[type[errors.TrackdError], grpc.StatusCode] = {
 }
 
 RETRY_AFTER_MS = 1_000
-"""For errors that can be retried and name no time of their own. Clients drop data on RESOURCE_EXHAUSTED without one."""
+"""For errors that can be retried and name no time of their own."""
 
 
 def code_of(error: errors.TrackdError) -> grpc.StatusCode:
@@ -77,7 +77,7 @@ def retry_info(retry_after_ms: int) -> error_details_pb2.RetryInfo:
 
 def retry_after(error: errors.TrackdError) -> int | None:
     """After how many milliseconds the same request may succeed; None if it will not."""
-    if isinstance(error, errors.Unavailable | errors.Exhausted):
+    if isinstance(error, errors.Unavailable):
         return RETRY_AFTER_MS if error.retry_after_ms is None else error.retry_after_ms
     return error.retry_after_ms
 

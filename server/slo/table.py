@@ -25,17 +25,15 @@ def budget_table(budgets: Sequence[Budget]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     table.add_column("burn 1h", justify="right", no_wrap=True)
-    table.add_column("firing")
-    several = len({budget.instance for budget in budgets}) > 1
     for budget in budgets:
         style = "red" if budget.remaining <= 0 else "yellow" if budget.remaining < WARN_BELOW else "green"
         table.add_row(
-            Text(f"{budget.objective} @ {budget.instance}" if several else budget.objective),
+            name_of(budget, budgets),
             promise(budget),
             f"{budget.window_seconds / DAY_S:.0f}d",
             f"{budget.requests:,.0f}",
             f"{budget.bad:,.0f}",
-            Text(f"{budget.remaining:.1%}", style=style),
+            Text(f"{budget.remaining:.1%}" if budget.remaining > -10 else f"{budget.remaining:,.0%}", style=style),
             ProgressBar(
                 total=1.0,
                 completed=min(max(budget.remaining, 0.0), 1.0),
@@ -44,9 +42,21 @@ def budget_table(budgets: Sequence[Budget]) -> Table:
                 finished_style=style,
             ),
             "-" if budget.burn_1h is None else f"{budget.burn_1h:.1f}x",
-            Text(", ".join(budget.firing), style="bold red"),
         )
     return table
+
+
+def name_of(budget: Budget, budgets: Sequence[Budget]) -> str:
+    """Its objective, and the daemon where there are several."""
+    several = len({one.instance for one in budgets}) > 1
+    return f"{budget.objective} @ {budget.instance}" if several else budget.objective
+
+
+def firing(budgets: Sequence[Budget]) -> Iterator[str]:
+    """A line for each budget that alerts fire about; a column for them would be too narrow for their names."""
+    for budget in budgets:
+        if budget.firing:
+            yield f"firing for {name_of(budget, budgets)}: {', '.join(budget.firing)}"
 
 
 def promise(budget: Budget) -> str:

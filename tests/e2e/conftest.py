@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from server.storage.factory import check_data
+
 START_TIMEOUT_S = 30.0
 
 
@@ -78,8 +80,7 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     served.start()
     yield served
     served.stop()
-    checked = run("check", str(served.data))
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert check_data(served.data) == []
 
 
 def run(*arguments: str, target: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

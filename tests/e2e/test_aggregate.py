@@ -245,7 +245,8 @@ def test_a_question_is_refused_and_the_next_is_answered(channel: grpc.Channel, n
     assert list(answer.columns[0].integers) == [6]
 
 
-TOO_LARGE = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE", "trackd", retry_after_ms=1_000)
+TOO_LARGE = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE", "trackd")
+"""Without a delay: the same question fails again."""
 
 
 def test_an_answer_that_would_have_too_many_rows_is_refused(channel: grpc.Channel) -> None:
@@ -263,6 +264,7 @@ def test_an_answer_that_would_have_too_many_bytes_is_refused(daemon: DaemonProce
         with pytest.raises(trackd.Exhausted) as caught:
             client.aggregate("events", "metadata:text")
         assert (caught.value.reason, "limit" in caught.value.hint) == ("ANSWER_TOO_LARGE", True)
+        assert not caught.value.retryable
         assert len(client.aggregate("events", "metadata:text", limit=50)) == 50
 
 

@@ -235,3 +235,23 @@ def test_an_index_that_cannot_be_written_does_not_hold_up_events(
         assert list(store.check()) == []
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("harm", [removed, all_removed])
+def test_an_index_that_is_lost_while_it_is_served_is_missed_by_nobody(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """What it has is known already, but it was never read: answers come from the events, and a new one is made."""
+    reference = populated(tmp_path)
+    store = open_store(tmp_path)
+    try:
+        assert store.settle()
+        index = index_of(tmp_path)
+        harm(index)
+        assert_same(store, reference)
+        assert store.settle()
+        assert index_of(tmp_path) != index
+        assert_same(store, reference)
+        assert list(store.check()) == []
+    finally:
+        store.close()

@@ -18,7 +18,7 @@ from server.config import Storage
 from server.model import EventFilter, MonthState, Order
 from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, Question
 from server.storage.contract import Reader
-from server.storage.sqlite.index import folder, tail
+from server.storage.sqlite.index import building, file, folder, tail
 from server.storage.sqlite.store import SqliteStore
 from tests.support.events import Sent, append, append_group, make_batch, make_event, pages
 
@@ -86,9 +86,12 @@ def watch(reader: Reader, history: History, store: SqliteStore, stop: threading.
                     reader, EventFilter(types=("pr_opened", "review_submitted")), Order.TIME_ASC, 300, as_of=known
                 )
             )
+            of_everybody = EventFilter(user_ids=tuple(USERS))
+            by_user = sum(len(page) for page in pages(reader, of_everybody, Order.TIME_DESC, 300, as_of=known))
             after = len(history.removals)
             if before == after:
                 assert listed in allowed(history, known, before, after)
+                assert by_user in allowed(history, known, before, after)
             asked += 1
     finally:
         reader.close()
@@ -99,6 +102,9 @@ def watch(reader: Reader, history: History, store: SqliteStore, stop: threading.
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
     """A store that folds a few events at a time and merges eagerly."""
     monkeypatch.setattr(tail, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(file, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(file, "LOOKUP_ROWS", 8)
+    monkeypatch.setattr(building, "PIECE_ROWS", 40)
     monkeypatch.setattr(folder, "PARTIAL_AFTER_S", 0.01)
     monkeypatch.setattr(folder, "TICK_S", 0.005)
     monkeypatch.setattr(folder, "MERGE_RUNS", 3)

@@ -23,7 +23,7 @@ from server.model import Dimension, EventFilter, Order
 from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, OneOf, Question
 from server.storage.factory import check_data
 from server.storage.memory.store import MemoryStore
-from server.storage.sqlite.index import folder, tail
+from server.storage.sqlite.index import building, file, folder, tail
 from server.storage.sqlite.store import SqliteStore
 from tests.support.answers import rows
 from tests.support.events import Sent, append, make_event, pages, read, sent_part
@@ -190,6 +190,9 @@ def test_derived_data_equals_a_recount(
     monkeypatch.setattr(folder, "RETRY_S", 0.0)
     monkeypatch.setattr(folder, "MERGE_RUNS", 3)
     monkeypatch.setattr(tail, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(file, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(file, "LOOKUP_ROWS", 3)
+    monkeypatch.setattr(building, "PIECE_ROWS", 10)
     world = World(tmp_path_factory.mktemp("derived"), folders)
     try:
         for name, number in steps:

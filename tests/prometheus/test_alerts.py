@@ -50,6 +50,12 @@ def client_ca(ends: float) -> dict[str, str]:
     return moment("trackd_tls_client_ca_expiry", ends)
 
 
+def retention(*, ended_well: float, failed: float) -> dict[str, str]:
+    """When it last did, in seconds; nothing after that."""
+    last = "trackd_retention_last_{}_timestamp_seconds"
+    return {last.format("success"): f"{ended_well}x4000", last.format("failure"): f"{failed}x4000"}
+
+
 FULL = {"trackd_write_queue_events_max": "1000x400", "trackd_write_queue_bytes_max": "9000x400"}
 
 CASES = (
@@ -129,6 +135,12 @@ CASES = (
         "40m",
         {"trackd_sqlite_wal_bytes": "1+1x400", "trackd_sqlite_wal_bytes_max": "100x400"},
     ),
+    Case("TrackdRetentionOverdue", True, "65m", {"trackd_retention_overdue_seconds": "0 60+60x400"}),
+    Case("TrackdRetentionOverdue", False, "65m", {"trackd_retention_overdue_seconds": "60+60x30 0x400"}),
+    Case("TrackdRetentionFailing", True, "13m", retention(ended_well=100, failed=160)),
+    Case("TrackdRetentionFailing", False, "13m", retention(ended_well=160, failed=100)),
+    Case("TrackdRetentionStale", True, "49h", retention(ended_well=100, failed=0)),
+    Case("TrackdRetentionStale", False, "48h", retention(ended_well=100, failed=0)),
     Case("TrackdAcceptedEventsLost", True, "5m", {"trackd_events_accepted_lost_total": "0 0 3x400"}),
     Case("TrackdAcceptedEventsLost", False, "25m", {"trackd_events_accepted_lost_total": "0 0 3x400"}),
     Case("TrackdAcceptedEventsLost", False, "5m", {"trackd_events_accepted_lost_total": "3x400"}),
@@ -168,7 +180,7 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}-{'fires' if case.fires else 'silent'}")
 def test_an_alert_fires_when_it_should_and_only_then(case: Case, tmp_path: Path) -> None:
     """By what promtool finds after these series."""
-    present = {"up": "1x400"} if case.alert != "TrackdDown" else {}
+    present = {"up": "1x4000"} if case.alert != "TrackdDown" else {}
     test: dict[str, Any] = {
         "interval": "1m",
         "input_series": [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from server.errors import TrackdError
 from server.model import Appended, Batch
 from server.security.guards import Guards
 from server.storage.sqlite.store import SqliteStore
+from server.supervisor import Supervisor
 
 DELAY_S = 0.4
 """More than the default objective allows for an acknowledgement."""
@@ -79,7 +81,8 @@ def main(directory: Path) -> int:
         partial.replace(ready)
 
     async def run() -> int:
-        return await Daemon(config, store, Guards(config), lambda: config).run(announce)
+        supervisor = Supervisor(os.environ, pid=os.getpid())
+        return await Daemon(config, store, Guards(config), lambda: config, supervisor=supervisor).run(announce)
 
     return asyncio.run(run())
 

@@ -1,10 +1,9 @@
-"""RetentionService beside a store in memory: two persons, errors of the store, marks for gauges."""
+"""RetentionService beside a store in memory: two persons, errors of the store, what gauges are told."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from server.errors import Unavailable
 from server.retention.jobs import Job, JobState
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
-from server.retention.service import RetentionService
+from server.retention.service import SCHEDULER, RetentionService
 from server.storage.contract import Store
 from server.storage.factory import open_store
 from tests.support.events import append, make_event
@@ -113,29 +112,24 @@ async def test_an_error_of_the_store_keeps_its_reason(tmp_path: Path) -> None:
         with pytest.raises(Unavailable) as failed:
             await service.plan()
         assert failed.value.reason == "ARCHIVE_TARGET"
-        job = await last(service.apply(plan, "uid:1"))
+        job = await last(service.apply(plan, SCHEDULER))
         assert job.error
         assert (job.state, job.error.reason) == (JobState.FAILED, "ARCHIVE_TARGET")
-        assert service.marks.failure_ms == {"reviews": NOW_MS}
+        assert service.endings.failure_ms == {"reviews": NOW_MS}
 
 
-async def test_marks_follow_plans_runs_and_what_is_overdue(tmp_path: Path) -> None:
-    """A class that has something to do is not in order until it was done; one that has nothing is at once."""
+async def test_what_is_overdue_is_noted_for_each_class(tmp_path: Path) -> None:
+    """When a plan is made, and again when it was applied; and that a run left something undone is no success."""
     async with serving(tmp_path, TWO.replace("30 years", "11 years")) as (service, _store):
         plan = await service.plan()
-        began = service.marks.success_ms["reviews"]
-        assert service.marks.overdue_since_ms["reviews"] == plan.overdue[0].since_ms > 0
-        assert service.marks.failure_ms == {"reviews": 0}
-        service.marks.planned(service.policy.now(), replace(plan, now_ms=NOW_MS + 5))
-        service.marks.ran(service.policy.now(), replace(await run(service, "uid:1"), ended_ms=NOW_MS + 6))
-        assert service.marks.success_ms["reviews"] == began
+        assert service.overdue_since_ms["reviews"] == plan.overdue[0].since_ms > 0
+        service.endings.success_ms = {"reviews": 1}
+        await run(service, "uid:1")
+        assert service.endings.success_ms == {"reviews": 1}
         await service.agree((await service.plan()).id, "uid:2")
-        receipt = replace(await run(service, "uid:1"), ended_ms=NOW_MS + 7)
-        service.marks.ran(service.policy.now(), receipt)
-        assert service.marks.success_ms == {"reviews": NOW_MS + 7}
-        assert service.marks.overdue_since_ms == {"reviews": 0}
-        service.marks.planned(service.policy.now(), replace(plan, now_ms=NOW_MS + 8, actions=(), overdue=()))
-        assert service.marks.success_ms == {"reviews": NOW_MS + 8}
+        await run(service, "uid:1")
+        assert service.endings.success_ms == {"reviews": NOW_MS}
+        assert service.overdue_since_ms == {"reviews": 0}
 
 
 async def test_a_policy_that_breaks_counts_as_a_failure(tmp_path: Path) -> None:
@@ -143,7 +137,7 @@ async def test_a_policy_that_breaks_counts_as_a_failure(tmp_path: Path) -> None:
     async with serving(tmp_path, TWO) as (service, _store):
         scheduler = Scheduler(service, lambda: NOW_MS + 9)
         await scheduler.look()
-        assert service.marks.failure_ms == {"reviews": 0}
+        assert service.endings.failure_ms == {"reviews": 0}
         (tmp_path / "policy.toml").write_text("nonsense", "utf-8")
         await scheduler.look()
-        assert service.marks.failure_ms == {"reviews": NOW_MS + 9}
+        assert service.endings.failure_ms == {"reviews": NOW_MS + 9}

@@ -91,9 +91,9 @@ def fake() -> Iterator[FakePrometheus]:
     server.close()
 
 
-def status(url: str, *options: str) -> Result:
+def status(url: str, *options: str, columns: int = 120) -> Result:
     """`trackd slo status`."""
-    return CliRunner().invoke(app, ["slo", "status", "--prometheus", url, *options], env={"COLUMNS": "120"})
+    return CliRunner().invoke(app, ["slo", "status", "--prometheus", url, *options], env={"COLUMNS": str(columns)})
 
 
 def test_a_budget_is_what_is_left_of_what_may_be_bad(fake: FakePrometheus) -> None:
@@ -113,6 +113,7 @@ def test_alerts_that_fire_are_named(fake: FakePrometheus) -> None:
     fake.said[asked] = [(labels, 1.0)]
     one, up = look_up(Prometheus(fake.url, 5)).budgets
     assert (one.firing, up.firing) == (("TrackdBudgetBurnFast (14.4x)",), ())
+    assert "firing for acks: TrackdBudgetBurnFast (14.4x)\n" in status(fake.url, columns=60).output
 
 
 def test_the_burn_rate_is_the_share_of_the_last_hour_by_what_may_be(fake: FakePrometheus) -> None:

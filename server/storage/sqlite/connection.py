@@ -60,6 +60,26 @@ def open_reader(path: Path, *, cache_bytes: int, immutable: bool = False) -> aps
         return connection
 
 
+def open_nothing() -> apsw.Connection:
+    """A connection without a file, to attach some to that are only read (`attach_reader`)."""
+    with translated():
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(":memory:", flags=flags)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.pragma("query_only", True)
+        _common(connection, 0)
+        return connection
+
+
+def attach_reader(connection: apsw.Connection, name: str, path: Path, *, cache_bytes: int, immutable: bool) -> None:
+    """Attaches a file under a name. As `open_reader` opens it: it is never made, and only read."""
+    how = "mode=ro&immutable=1" if immutable else "mode=rw"
+    with translated(path):
+        connection.execute(f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?{how}",))
+        connection.pragma("cache_size", -(cache_bytes // 1024), schema=name)
+
+
 def _common(connection: apsw.Connection, cache_bytes: int) -> None:
     connection.pragma("cache_size", -max(64, cache_bytes // 1024))
     connection.pragma("temp_store", "memory")

@@ -55,8 +55,9 @@ class Slice:
         batch, keys, rows = self.batch, self.keys, self.row_numbers()
         tags: Sequence[str] = Absent(len(batch))
         if batch.tags:
-            texts = {row: orjson.dumps(value).decode() for row, value in batch.tags.items()}
-            tags = [texts.get(row, "") for row in range(len(batch))]
+            texts = {value: orjson.dumps(value).decode() for value in set(batch.tags.values())}
+            texts[()] = ""
+            tags = [texts[batch.tags.get(row, ())] for row in range(len(batch))]
         whole: dict[str, Sequence[Any]] = {
             "position": range(self.base, self.base + len(batch)),
             "id": batch.ids,
@@ -254,8 +255,10 @@ class MonthFile:
             batch, keys = part.batch, part.keys
             new = BitMap(keys.users) - self._users - self._fresh_users
             if new:
-                rows = part.row_numbers()
-                named = {keys.users[row]: batch.user_ids[row] for row in rows}
+                if part.rows is None:
+                    named = dict(zip(keys.users, batch.user_ids, strict=True))
+                else:
+                    named = {keys.users[row]: batch.user_ids[row] for row in part.rows}
                 users.update((key, named[key]) for key in new if key in named)
                 self._fresh_users |= BitMap(users)
             if new_types := set(keys.types) - self._types:

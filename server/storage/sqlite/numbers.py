@@ -87,7 +87,7 @@ class UserKeys:
         return self._cache.get(name)
 
     def _learn(self, names: set[str]) -> None:
-        missing = {name for name in names if name not in self._cache}
+        missing = names.difference(self._cache)
         if len(self._cache) + len(missing) > CACHED_USERS_MAX:
             self.flush()
             self._cache = {"": 0}
@@ -158,4 +158,9 @@ class UserKeys:
 
 
 def _exhausted() -> Exhausted:
-    return Exhausted("USER_KEYS_EXHAUSTED", "this store has seen four billion users and can name no more")
+    return Exhausted(
+        "USER_KEYS_EXHAUSTED",
+        "this store has seen four billion users and can name no more",
+        hint="start another store; senders keep what they have until then",
+        retry_after_ms=10_000,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import apsw
@@ -23,9 +23,15 @@ _FIELDS = (
     "e.description, e.tags, e.metadata, " + ", ".join(f"c.{column}" for column in CHANGE_COLUMNS)
 )
 _JOINED = (
-    "FROM {events} e JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user JOIN sources s ON s.key = e.source "
-    "LEFT JOIN {changes} c ON c.position = e.position "
+    "FROM {at}{events} e JOIN {at}types t ON t.key = e.type JOIN {at}users u ON u.key = e.user "
+    "JOIN {at}sources s ON s.key = e.source LEFT JOIN {at}{changes} c ON c.position = e.position "
 )
+
+
+def _joined_of(name: str, month: Month) -> str:
+    """The tables of a month, attached under a name or not."""
+    at = f"{name}." if name else ""
+    return _JOINED.format(at=at, events=events_table(month), changes=changes_table(month))
 
 
 def page(
@@ -47,7 +53,7 @@ def page(
     events = events_table(month)
     sql = (
         f"SELECT {_FIELDS} "
-        + _JOINED.format(events=events, changes=changes_table(month))
+        + _joined_of("", month)
         + f"WHERE e.position IN (SELECT position FROM {events} WHERE {' AND '.join(conditions)} "
         f"ORDER BY {inner} LIMIT ?) ORDER BY {_ordered('e.', order)}"
     )
@@ -69,10 +75,24 @@ def events_at(month: Month, positions: Sequence[int], where: EventFilter, order:
         bindings += more
     sql = (
         f"SELECT json_group_array(json_array({_FIELDS.replace('e.id', 'hex(e.id)')}) ORDER BY {_ordered('e.', order)}) "
-        + _JOINED.format(events=events_table(month), changes=changes_table(month))
+        + _joined_of("", month)
         + f"WHERE e.position IN ({chosen})"
     )
     return sql, bindings
+
+
+def events_everywhere(months: Mapping[str, Month]) -> str:
+    """Events of several months, whose files are attached under these names: one row with a JSON array for each month.
+
+    Bound for each month: its positions, as a JSON array. The events are as `events_at` gives them, in any order.
+    """
+    fields = _FIELDS.replace("e.id", "hex(e.id)")
+    return "SELECT " + ",".join(
+        f"(SELECT json_group_array(json_array({fields})) "
+        + _joined_of(name, month)
+        + "WHERE e.position IN (SELECT value FROM json_each(?)))"
+        for name, month in months.items()
+    )
 
 
 def _ordered(prefix: str, order: Order) -> str:
@@ -81,13 +101,17 @@ def _ordered(prefix: str, order: Order) -> str:
     return ", ".join(f"{prefix}{key} {direction}" for key in keys)
 
 
+def path_of(key: str) -> str:
+    """The path of a metadata key. SQLite reads what is between the quotes of a path as the text of a JSON string."""
+    return "$." + json.dumps(key, ensure_ascii=False)
+
+
 def metadata_value(key: str, metadata: str = "metadata") -> tuple[str, Bindings]:
     """An expression for the value of a metadata key (server.question.FieldKind says what that is); NULL if absent.
 
     Only to be evaluated where `metadata` is not ''.
     """
-    # SQLite reads what is between the quotes of a path as the text of a JSON string.
-    path = "$." + json.dumps(key, ensure_ascii=False)
+    path = path_of(key)
     text = (
         f"CASE json_type({metadata}, ?) WHEN 'text' THEN {metadata} ->> ? WHEN 'integer' THEN {metadata} -> ? "
         f"WHEN 'real' THEN {metadata} -> ? WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' END"
@@ -97,7 +121,7 @@ def metadata_value(key: str, metadata: str = "metadata") -> tuple[str, Bindings]
 
 def metadata_number(key: str) -> tuple[str, Bindings]:
     """An expression for the number at a metadata key, as a double; NULL if there is none."""
-    path = "$." + json.dumps(key, ensure_ascii=False)
+    path = path_of(key)
     number = (
         "CASE WHEN metadata <> '' AND json_type(metadata, ?) IN ('integer', 'real') "
         "THEN CAST(metadata ->> ? AS REAL) END"

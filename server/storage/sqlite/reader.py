@@ -81,13 +81,7 @@ class SqliteReader(Reader):
             listed = self._lists.of(where, order, as_of, months)
             if order.by_time:
                 months.sort(key=lambda info: info.month, reverse=order.descending)
-                events: list[Event] = []
-                for info in months:
-                    wanted = limit - len(events)
-                    if wanted <= 0:
-                        break
-                    events += map(_event, listed.month(info, wanted, after))
-                return events
+                return list(map(_event, listed.over(months, limit, after)))
             lists = [_by_position(listed, info, limit, after) for info in months]
             merged = heapq.merge(*lists, key=lambda event: event.position, reverse=order.descending)
             return list(islice(merged, limit))

@@ -27,14 +27,14 @@ from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
 from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, told
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
-from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns
+from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns, rows_to_read
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.scanned import POSITIONS_MAX, Wanted, scanned_columns
 from server.storage.sqlite.answers.selection import KEYED, Columns, Matcher, fields_of
 from server.storage.sqlite.answers.table import Texts, table_of
 from server.storage.sqlite.answers.truth_rows import gap_rows
 from server.storage.sqlite.index.derived import Derived
-from server.storage.sqlite.index.rows import Keys, Positions
+from server.storage.sqlite.index.rows import Keys, Positions, distinct
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import DAY_MS, zone_of
 
@@ -72,41 +72,28 @@ class Aggregates:
         for attempt in range(ATTEMPTS):
             try:
                 cut = take_cut(self._files, self._derived, months, pin=attempt >= UNPINNED)
-                read = Read(months=len(months))
-                return self._answer(questions, shares, cut, read)
+                return self._answer(questions, shares, cut)
             except IndexUnusable:
                 continue
-        cut = take_cut(self._files, self._derived, months)
-        return self._answer(questions, shares, cut, Read(months=len(months)))
+        return self._answer(questions, shares, take_cut(self._files, self._derived, months))
 
-    def _answer(
-        self, questions: Sequence[Question], shares: Sequence[Mapping[Month, Share]], cut: Cut, read: Read
-    ) -> Answer:
-        tables = [self._table(question, lost, cut, read) for question, lost in zip(questions, shares, strict=True)]
-        return Answer(tuple(tables), cut.head, read)
+    def _answer(self, questions: Sequence[Question], shares: Sequence[Mapping[Month, Share]], cut: Cut) -> Answer:
+        looked = Looked(Read(months=len(cut.months)), self._rows_max)
+        tables = [self._table(question, lost, cut, looked) for question, lost in zip(questions, shares, strict=True)]
+        return Answer(tuple(tables), cut.head, looked.read)
 
-    def _table(self, question: Question, shares: Mapping[Month, Share], cut: Cut, read: Read) -> Table:
-        one = _OneQuestion(self, question, cut, read)
+    def _table(self, question: Question, shares: Mapping[Month, Share], cut: Cut, looked: Looked) -> Table:
+        one = _OneQuestion(self, question, cut, looked)
         if not shares:
             return one.table(one.parts(one.months))
         parts = one.parts([month for month in one.months if month.info.month not in shares])
         refusal = self._frozen.refusal(shares)
         for lost in shares.values():
-            parts += self._frozen.parts(question, lost, read, refusal)
+            parts += self._frozen.parts(question, lost, looked.read, refusal)
             mine = [month for month in one.months if month.info.month == lost.month]
             for narrowed in of_rows(question, lost) if mine else ():
-                parts += told(narrowed, _OneQuestion(self, narrowed, cut, read, one.texts).parts(mine))
+                parts += told(narrowed, _OneQuestion(self, narrowed, cut, looked, one.texts).parts(mine))
         return one.table(parts)
-
-    def limit_rows(self, read: Read) -> None:
-        """Raises Exhausted(QUESTION_TOO_LARGE) once a question has looked at too many rows."""
-        self._files.unless_stopped()
-        if read.indexed + read.rows > self._rows_max:
-            raise Exhausted(
-                "QUESTION_TOO_LARGE",
-                f"the question would look at more than {self._rows_max:,} rows",
-                hint="ask for a shorter time range or fewer types, or raise query.rows_max",
-            )
 
     def limit_groups(self, groups: int) -> None:
         """Raises Exhausted(QUESTION_TOO_LARGE) for too many groups."""
@@ -128,17 +115,37 @@ class Aggregates:
         return self._names
 
 
+class Looked:
+    """What an answer was made of, and how many rows may still be looked at."""
+
+    def __init__(self, read: Read, rows_max: int) -> None:
+        self.read = read
+        self._rows_max = rows_max
+        self._left = rows_max
+
+    def take(self, rows: int) -> None:
+        """So many rows are about to be looked at. Raises Exhausted(QUESTION_TOO_LARGE) if they are too many."""
+        self._left -= rows
+        if self._left < 0:
+            raise Exhausted(
+                "QUESTION_TOO_LARGE",
+                f"the question would look at more than {self._rows_max:,} rows",
+                hint="ask for a shorter time range or fewer types, or raise query.rows_max",
+            )
+
+
 class _OneQuestion:
     """One question on its way through the months of a cut."""
 
     def __init__(
-        self, engine: Aggregates, question: Question, cut: Cut, read: Read, codes: _Codes | None = None
+        self, engine: Aggregates, question: Question, cut: Cut, looked: Looked, codes: _Codes | None = None
     ) -> None:
         """`codes`: those of another one with the same dimensions, so that parts of both fit together."""
         self._engine = engine
+        self._looked = looked
+        self._read = looked.read
         self._question = question
         self._cut = cut
-        self._read = read
         self.months = [month for month in cut.months if _touches(question, month.info)]
         self._infos = [month.info for month in self.months]
         self._matcher = Matcher(question.where, engine.names, self._infos)
@@ -148,15 +155,15 @@ class _OneQuestion:
         fields = fields_of(question.where) | by_fields
         self.texts: _Codes = {entry: {} for entry in by_fields if entry.kind not in KEYED} if codes is None else codes
         numbers = tuple(dict.fromkeys(metric.key for metric in question.metrics if metric.kind.of_numbers))
-        texts = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
+        to_read = tuple(entry for entry in fields if entry.kind in (FieldKind.SESSION, FieldKind.METADATA))
         self._needs = Needs(
             frozenset(entry.kind for entry in fields) | ({FieldKind.USER} if self._people else set()),
             any(isinstance(entry, Bucket) for entry in question.by),
             position=False,
         )
-        self._wanted = Wanted(texts, TAGS in fields, numbers) if texts or numbers else None
-        metadata = tuple(entry for entry in texts if entry.kind is FieldKind.METADATA)
-        self._labelled = replace(self._needs, dimensions=metadata) if metadata == texts and not numbers else None
+        self._wanted = Wanted(to_read, TAGS in fields, numbers) if to_read or numbers else None
+        metadata = tuple(entry for entry in to_read if entry.kind is FieldKind.METADATA)
+        self._labelled = replace(self._needs, dimensions=metadata) if metadata == to_read and not numbers else None
         """What to read of months whose index knows all metadata keys of the question."""
 
     def parts(self, months: Sequence[MonthCut]) -> list[Part]:
@@ -187,7 +194,7 @@ class _OneQuestion:
         yield from self._indexed(month, span, self._needs)
         for rows, tags in gap_rows(self._engine.files, month):
             self._read.rows += len(rows)
-            self._engine.limit_rows(self._read)
+            self._looked.take(len(rows))
             yield self._part(self._within(columns_of(rows, tags)))
 
     def _scanned(self, month: MonthCut, span: Span, wanted: Wanted) -> Iterator[Part]:
@@ -199,11 +206,14 @@ class _OneQuestion:
             after = month.watermark
         else:
             among = self._narrow(month, span)
+        known = sum(run.rows for run in month.runs if run.last > after) if among is None else len(among)
+        self._looked.take(known)
         for columns in scanned_columns(
             self._engine.files, month, self._cut.head, self._matcher, span, wanted, among=among, after=after
         ):
             self._read.rows += columns.count
-            self._engine.limit_rows(self._read)
+            if not known:
+                self._looked.take(columns.count)
             yield self._part(columns)
 
     def _covered(self, month: MonthCut, keys: Sequence[str]) -> bool:
@@ -220,9 +230,9 @@ class _OneQuestion:
             if cells is not None:
                 return cells
             parts = []
+            self._looked.take(rows_to_read(month, self._matcher, span, needs))
             for columns, _positions in index_columns(self._engine.files, month, self._matcher, span, needs):
                 self._read.indexed += columns.count
-                self._engine.limit_rows(self._read)
                 parts.append(self._part(columns))
             return parts
 
@@ -256,7 +266,7 @@ class _OneQuestion:
             found.append(rows.position[np.isin(rows.user, users)])
         tail = self._cut.tail.rows({month.info.month: month.tail_from})
         found.append(tail.position[np.isin(tail.user, users)])
-        among = np.unique(np.concatenate(found))
+        among = distinct(np.concatenate(found))
         return None if len(among) > POSITIONS_MAX else among
 
     # Rows to groups

@@ -14,7 +14,7 @@ from server.storage.sqlite.answers.cut import MonthCut
 from server.storage.sqlite.answers.files import Files
 from server.storage.sqlite.answers.grouping import CellPeople, Ints, Part
 from server.storage.sqlite.answers.selection import Columns, Matcher, fields_of
-from server.storage.sqlite.index.reading import IndexReader, RunInfo
+from server.storage.sqlite.index.reading import Cells, IndexReader, RunInfo
 from server.storage.sqlite.index.rollup import ANY_TYPE
 from server.storage.sqlite.zone_offsets import offsets_of
 from server.time_buckets import DAY_MS, QUARTER_MS, bucket_of, offset_ms, zone_of
@@ -89,27 +89,61 @@ def _from_days(
         cells = index.days(run, name)
         if cells is None:
             return None
-        chosen = cells[0] == ANY_TYPE if together else cells[0] != ANY_TYPE
-        if not span.whole:
-            first, last = (_date(at, zone) for at in (span.start_ms, span.end_ms - 1))
-            chosen &= (cells[1] >= first) & (cells[1] <= last)
-        if not together and not matcher.trivial:
-            keys = {FieldKind.TYPE: cells[0].astype(np.uint32)}
-            chosen &= matcher.mask(Columns(cells.shape[1], keys))
-        types, days, events, users, begins, ends = cells[:, chosen]
-        read.cells += len(types)
-        keys_of = {Field(FieldKind.TYPE): types}
-        names: list[Ints] = []
-        for entry in question.by:
-            if isinstance(entry, Bucket):
-                offsets = offsets_of(zone, month.info.month.start_ms, month.info.month.end_ms)
-                names.append(offsets.date_buckets(days, entry.unit))
-            else:
-                names.append(keys_of[entry])
-        parts.append(
-            Part(tuple(names), events, CellPeople(users, types, begins, ends, _people(files, month, index, run, name)))
-        )
+
+        def grouped(cells: Cells = cells) -> _Grouped:
+            return _grouped(month, cells, question, matcher, span, unit, together=together)
+
+        # numpy gives the interpreter lock up as well, and what is asked of whole months comes again.
+        again = span.whole and (together or matcher.trivial)
+        found = index.made_of(run, grouped, _bytes_of, name, question.by, together) if again else grouped()
+        read.cells += len(found.events)
+        parts.append(found.part(_people(files, month, index, run, name)))
     return parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """Some cells of a run by the keys of a question: columns of equal length."""
+
+    keys: tuple[Ints, ...]
+    events: Ints
+    users: Ints
+    type: Ints
+    begins: Ints
+    ends: Ints
+
+    def part(self, people: Callable[[int], bytes]) -> Part:
+        """The same as a part; `people` has the sets of users of a type's cells."""
+        return Part(self.keys, self.events, CellPeople(self.users, self.type, self.begins, self.ends, people))
+
+
+def _bytes_of(found: _Grouped) -> int:
+    return found.events.nbytes * (5 + len(found.keys))
+
+
+def _grouped(
+    month: MonthCut,
+    cells: Cells,
+    question: Question,
+    matcher: Matcher,
+    span: Span,
+    unit: BucketUnit | None,
+    *,
+    together: bool,
+) -> _Grouped:
+    zone = zone_of("UTC" if unit is None else question.time_zone)
+    chosen = cells[0] == ANY_TYPE if together else cells[0] != ANY_TYPE
+    if not span.whole:
+        first, last = (_date(at, zone) for at in (span.start_ms, span.end_ms - 1))
+        chosen &= (cells[1] >= first) & (cells[1] <= last)
+    if not together and not matcher.trivial:
+        keys = {FieldKind.TYPE: cells[0].astype(np.uint32)}
+        chosen &= matcher.mask(Columns(cells.shape[1], keys))
+    types, days, *columns = cells[:, chosen]
+    offsets = offsets_of(zone, month.info.month.start_ms, month.info.month.end_ms)
+    names = [offsets.date_buckets(days, entry.unit) if isinstance(entry, Bucket) else types for entry in question.by]
+    events, users, begins, ends = columns
+    return _Grouped(tuple(names), events, users, types, begins, ends)
 
 
 def _people(files: Files, month: MonthCut, index: IndexReader, run: RunInfo, zone: str) -> Callable[[int], bytes]:
@@ -134,8 +168,7 @@ def _from_quarters(
     if not span.aligned(lambda at: at % QUARTER_MS == 0) or (buckets and not offsets.by_quarters):
         return None
     required = matcher.required(FieldKind.TYPE)
-    begins = np.arange(start_ms, end_ms, QUARTER_MS, dtype=np.int64)
-    bucket_of_slot = {entry: offsets.buckets(begins, entry.unit) for entry in buckets}
+    bucket_of_slot = {entry: offsets.of_quarters(entry.unit) for entry in buckets}
     low, high = (span.start_ms - start_ms) // QUARTER_MS, (span.end_ms - start_ms) // QUARTER_MS
     parts: list[Part] = []
     for run in month.runs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,16 +13,19 @@ from typing import Any
 import apsw
 import orjson
 
-from server.errors import Corrupt, TrackdError, Unavailable
+from server.errors import Corrupt, StoreFailed, TrackdError, Unavailable
 from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
+from server.storage.sqlite.answers.together import Together
 from server.storage.sqlite.index.indexes import Indexes
 from server.storage.sqlite.index.reading import IndexReader, Version
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.visits import Visits
 
 FETCH_ROWS = 256
+CACHE_SHARE = 4
+"""A fourth of the pages that the writer keeps of a month: scans come back to none, lookups to the inner ones."""
 
 
 class Files:
@@ -33,9 +36,10 @@ class Files:
         self._indexes = indexes
         self._visits = visits
         self._open_max = open_max
-        self._cache_bytes = cache_bytes
+        self._cache_bytes = cache_bytes // CACHE_SHARE
         self._open: OrderedDict[Path, apsw.Connection] = OrderedDict()
         self._pinned: set[Path] = set()
+        self._together: Together | None = None
         self._guard = threading.Lock()
         self._running = False
         self._stopped = False
@@ -62,6 +66,8 @@ class Files:
                 self._stopped = True
                 for connection in self._open.values():
                     connection.interrupt()
+                if self._together is not None:
+                    self._together.connection.interrupt()
 
     def unless_stopped(self) -> None:
         """Raises Unavailable(INTERRUPTED) if the question was stopped; long computations call it now and then."""
@@ -72,14 +78,18 @@ class Files:
 
     # Truth
 
+    def truth_file(self, info: MonthInfo) -> tuple[Path, bool]:
+        """Where the month's events are, and whether that file never changes again."""
+        return self._layout.events(info.month, info.generation), info.state is MonthState.SEALED
+
     def path(self, info: MonthInfo) -> Path:
         """Where the month's events are, for whoever reads all of them with a connection of their own."""
         return self._layout.events(info.month, info.generation)
 
     def truth(self, info: MonthInfo, *, pin: bool = False) -> apsw.Connection:
         """The month's events; pinned as they are now, so that later reads of this question see the same moment."""
-        path = self._layout.events(info.month, info.generation)
-        connection = self._connection(path, immutable=info.state is MonthState.SEALED)
+        path, immutable = self.truth_file(info)
+        connection = self._connection(path, immutable=immutable)
         if pin:
             with sqlite.translated(path):
                 self._pin(path, connection)
@@ -148,7 +158,7 @@ class Files:
         """
         try:
             yield
-        except (apsw.Error, Corrupt, ValueError, TypeError) as problem:
+        except (apsw.Error, Corrupt, StoreFailed, ValueError, TypeError) as problem:
             self.unless_stopped()
             if isinstance(problem, apsw.InterruptError):
                 raise sqlite.translate(problem, version.path) from problem
@@ -164,6 +174,20 @@ class Files:
             connection.close()
         if self._indexes.path(info) == path:
             self._indexes.distrust(info.month, problem)
+
+    # Several months at once
+
+    def together(self, files: Mapping[str, tuple[Path, bool]]) -> apsw.Connection:
+        """A connection that has these files, each under its name: what they all are asked takes one step.
+
+        `files`: paths, and whether they never change again. Only for reading rows and columns whose places are known:
+        each file is seen as it is at that moment, not as it was pinned.
+        """
+        with self._guard:
+            self.unless_stopped()
+            if self._together is None:
+                self._together = Together(files_max=self._open_max, cache_bytes=self._cache_bytes)
+        return self._together.having(files)
 
     # Connections
 
@@ -203,6 +227,9 @@ class Files:
         with self._guard:
             connections = list(self._open.values())
             self._open.clear()
+            if self._together is not None:
+                connections.append(self._together.connection)
+                self._together = None
         for connection in connections:
             with sqlite.translated():
                 connection.close()

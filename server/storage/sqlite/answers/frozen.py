@@ -159,10 +159,11 @@ class FrozenMonths:
         for entry in question.by:
             if isinstance(entry, Bucket):
                 offsets = offsets_of(zone_of(question.time_zone), month.start_ms, month.end_ms)
-                begins = np.arange(month.start_ms, month.end_ms, QUARTER_MS, dtype=np.int64)
-                keys.append(offsets.buckets(begins, entry.unit)[slots])
+                keys.append(offsets.of_quarters(entry.unit)[slots])
+            elif entry.kind is FieldKind.SOURCE:
+                keys.append(sources.astype(np.int64))
             else:
-                keys.append(sources if entry.kind is FieldKind.SOURCE else np.full(len(slots), kind, np.int64))
+                keys.append(np.full(len(slots), kind, np.int64))
         read.frozen += len(events)
         return _part(question, keys, events, NoPeople(np.zeros(len(events), np.int64)))
 

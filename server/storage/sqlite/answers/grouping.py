@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from server.question import Metric, MetricKind
 from server.storage.sqlite.index.rollup import FEW_USERS
-from server.storage.sqlite.index.rows import Keys, groups
+from server.storage.sqlite.index.rows import Keys, distinct, groups
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -153,7 +153,7 @@ def _by_sorting(keys: Sequence[Ints]) -> tuple[Ints, tuple[Ints, ...]]:
 
 def _people(codes: Ints, users: Keys, size: int) -> RowPeople:
     someone = users != 0
-    pairs = np.unique(codes[someone].astype(np.uint64) << np.uint64(32) | users[someone])
+    pairs = distinct(codes[someone].astype(np.uint64) << np.uint64(32) | users[someone])
     group = (pairs >> np.uint64(32)).astype(np.int64)
     counts = np.bincount(group, minlength=size).astype(np.int64)
     return RowPeople(counts, (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32), np.cumsum(counts) - counts)
@@ -205,6 +205,9 @@ def _distinct(parts: Sequence[Part], codes: Ints, size: int) -> Ints:
     total = np.zeros(size, np.int64)
     some = np.flatnonzero(counts)
     several = np.bincount(codes[some], minlength=size) > 1
+    if not several.any():
+        total[codes[some]] = counts[some]
+        return total
     alone = some[~several[codes[some]]]
     total[codes[alone]] = counts[alone]
     shared = some[several[codes[some]]]

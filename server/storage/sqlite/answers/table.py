@@ -14,6 +14,9 @@ from server.storage.sqlite.answers.grouping import Combined, Floats, Ints
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.selection import KEYED
 
+FEW_CODES = 65_536
+"""Up to this they are counted, which is faster than sorting."""
+
 Texts = Sequence[str | None]
 """The texts of a dimension by code."""
 
@@ -55,7 +58,7 @@ def _key_column(
 ) -> _Key:
     if isinstance(entry, Bucket):
         return _Key(codes, np.zeros(len(codes), np.bool_), lambda order: codes[order].tolist())
-    unique, inverse = np.unique(codes, return_inverse=True)
+    unique, inverse = _unique(codes)
     if entry.kind in KEYED:
         known = names.of_keys(entry.kind, unique.tolist(), months)
         words: list[str | None] = [known[key] for key in unique.tolist()]
@@ -70,6 +73,14 @@ def _key_column(
         return [words[code] for code in inverse[order].tolist()]
 
     return _Key(ranks[inverse], absent[inverse] if words else np.zeros(0, np.bool_), named)
+
+
+def _unique(codes: Ints) -> tuple[Ints, Ints]:
+    """The codes that there are, rising, and the place of each one among them."""
+    if not len(codes) or int(codes.max()) > FEW_CODES or int(codes.min()) < 0:
+        return np.unique(codes, return_inverse=True)
+    present = np.bincount(codes) > 0
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[codes]
 
 
 def _candidates(question: Question, combined: Combined) -> NDArray[np.int64]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from retention.month import Month
 from server.storage.sqlite.index.file import IndexFile, Run
-from server.storage.sqlite.index.reading import RunInfo
+from server.storage.sqlite.index.reading import LEADS_END, Chunk, RunInfo
 from server.storage.sqlite.index.rollup import (
     Days,
     Quarters,
@@ -30,6 +31,9 @@ from server.storage.sqlite.index.rows import (
 )
 from server.storage.sqlite.index.tables import Projection
 from server.storage.sqlite.zone_offsets import offsets_of
+
+PIECE_ROWS = 262_144
+"""A merge has so many rows of one order in memory at a time, about 150 bytes each."""
 
 Zones = Mapping[str, ZoneInfo]
 """The zones whose days are kept, by name; UTC among them."""
@@ -84,10 +88,7 @@ class Merged(Run):
 
     def __init__(self, file: IndexFile, runs: Sequence[RunInfo]) -> None:
         self.first, self.last = runs[0].first, runs[-1].last
-        covered = [json.loads(run.covered) for run in runs]
-        self.covered = json.dumps(
-            [entry for entry in covered[0] if all(entry in other for other in covered)], separators=(",", ":")
-        )
+        self.covered = _covered(file, runs)
         self._file = file
         self._runs = runs
 
@@ -97,6 +98,12 @@ class Merged(Run):
     def sorted(self, projection: Projection) -> Sorted:
         return merge([self._file.sorted(run, projection) for run in self._runs], self._file.month.start_ms)
 
+    def pieces(self, projection: Projection) -> Iterator[Sorted]:
+        chunks = [chunk for run in self._runs for chunk in self._file.chunks(run, projection)]
+        for low, end in pairwise([0, *cuts(chunks, PIECE_ROWS), LEADS_END]):
+            parts = [self._file.sorted(run, projection, low, end) for run in self._runs]
+            yield merge(parts, self._file.month.start_ms)
+
     def quarters(self) -> Quarters:
         return merge_quarters([self._file.all_quarters(run) for run in self._runs])
 
@@ -104,6 +111,18 @@ class Merged(Run):
         zones = [self._file.zones(run) for run in self._runs]
         for zone in sorted(frozenset.intersection(*zones)):
             yield zone, merge_days([self._file.all_days(run, zone) for run in self._runs])
+
+
+def _covered(file: IndexFile, runs: Sequence[RunInfo]) -> str:
+    """The dimensions that are covered by all of the runs that have events of their type."""
+    covered = [{(kind, key) for kind, key in json.loads(run.covered)} for run in runs]
+    types = [file.contents(run).types for run in runs]
+    kept = [
+        entry
+        for entry in set().union(*covered)
+        if all(entry in mine or entry[0] not in present for mine, present in zip(covered, types, strict=True))
+    ]
+    return json.dumps(sorted(kept), separators=(",", ":"))
 
 
 class Reduced(Run):
@@ -128,6 +147,16 @@ class Reduced(Run):
 
     def days(self) -> Iterator[tuple[str, Days]]:
         return _days(self._by_type, self._file.month, self._zones)
+
+
+def cuts(chunks: Iterable[Chunk], rows_max: int) -> Iterator[int]:
+    """Leads at which to cut so that about so many rows, or those of one lead, are between two cuts."""
+    rows, last = 0, 0
+    for chunk in sorted(chunks, key=lambda chunk: chunk.low):
+        if rows + chunk.rows > rows_max and chunk.low > last:
+            yield chunk.low
+            rows, last = 0, chunk.low
+        rows += chunk.rows
 
 
 def _days(by_type: Sorted, month: Month, zones: Zones) -> Iterator[tuple[str, Days]]:

@@ -30,6 +30,7 @@ from server.storage.sqlite.index.tables import (
     CACHE_BYTES,
     CHUNK_ROWS,
     LAYOUT,
+    LOOKUP_ROWS,
     PAGE_BYTES,
     SCHEMA,
     WAL_PAGES,
@@ -58,6 +59,10 @@ class Run(ABC):
     @abstractmethod
     def sorted(self, projection: Projection) -> Sorted:
         """Its rows in one of their orders."""
+
+    def pieces(self, projection: Projection) -> Iterator[Sorted]:
+        """The same one after the other, so that not all has to be in memory; no two have a lead in common."""
+        yield self.sorted(projection)
 
     @abstractmethod
     def quarters(self) -> Quarters:
@@ -132,11 +137,15 @@ class IndexFile(IndexReader):
     def label_keys(self, wanted: Sequence[Label]) -> list[int]:
         """The labels of (type, field, value); new ones get new labels. The folder forgets a file after a failure."""
         known, values = self._known
-        for entry in wanted:
-            if entry not in known:
-                sql = "INSERT INTO labels (type, field, value) VALUES (?, ?, ?) RETURNING label"
-                known[entry] = self.connection.execute(sql, entry).get
-                values[entry[:2]] += 1
+        fresh = [entry for entry in dict.fromkeys(wanted) if entry not in known]
+        if fresh:
+            first = 1 + max(known.values(), default=0)
+            known.update(zip(fresh, range(first, first + len(fresh)), strict=True))
+            values.update(entry[:2] for entry in fresh)
+            columns: dict[str, Sequence[Any]] = dict(
+                zip(("type", "field", "value"), zip(*fresh, strict=True), strict=True)
+            )
+            sqlite.insert(self.connection, "labels", {"label": range(first, first + len(fresh)), **columns})
         return [known[entry] for entry in wanted]
 
     def has_label(self, entry: Label) -> bool:
@@ -160,42 +169,67 @@ class IndexFile(IndexReader):
         sql = "INSERT INTO runs (rows, first, last, covered) VALUES (?, ?, ?, ?) RETURNING run"
         number = self.connection.execute(sql, info).get
         for projection in Projection:
-            self._put_sorted(number, projection, run.sorted(projection))
+            chunks = 0
+            for piece in run.pieces(projection):
+                chunks += self._put_sorted(number, projection, piece, chunks)
         quarters = run.quarters()
-        for key, part in stretches(quarters.type):
-            cells = np.stack((quarters.slot[part], quarters.source[part], _u32(quarters.events[part])))
-            self.connection.execute("INSERT INTO quarters VALUES (?, ?, ?)", (number, key, cells.tobytes()))
+        parts = list(stretches(quarters.type))
+        cells = np.stack((quarters.slot, quarters.source, _u32(quarters.events)))
+        columns = {
+            "run": [number] * len(parts),
+            "type": [kind for kind, _part in parts],
+            "data": [cells[:, part].tobytes() for _kind, part in parts],
+        }
+        sqlite.insert(self.connection, "quarters", columns)
         for zone, days in run.days():
             self._put_days(number, zone, days)
 
-    def _put_sorted(self, run: int, projection: Projection, part: Sorted) -> None:
+    def _put_sorted(self, run: int, projection: Projection, part: Sorted, first: int) -> int:
+        """Writes chunks, the first of which has this number; how many."""
         if not len(part):
-            return
+            return 0
         rows = part.rows
         times = _u32(rows.timestamp_ms - self.month.start_ms)
         columns: list[NDArray[Any]] = [times, rows.position, rows.type, rows.user, rows.source]
         if projection is Projection.BY_LABEL:
             columns.append(part.lead)
-        chunks, blobs = [], []
-        for number, low in enumerate(range(0, len(part), CHUNK_ROWS)):
-            cut = slice(low, min(low + CHUNK_ROWS, len(part)))
-            lead, time = part.lead[cut], times[cut]
-            extent = (int(lead[0]), int(lead[-1]), int(time.min()), int(time.max()), len(lead))
-            chunks.append((run, int(projection), number, *extent))
-            blobs += [
-                (column_id(run, projection, number) + slot, column[cut].tobytes())
-                for slot, column in enumerate(columns)
-            ]
-        self.connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", chunks)
-        self.connection.executemany("INSERT INTO columns VALUES (?, ?)", blobs)
+        size = LOOKUP_ROWS if projection is Projection.BY_USER else CHUNK_ROWS
+        starts = np.arange(0, len(part), size)
+        ends = np.minimum(starts + size, len(part))
+        cuts = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        chunks: dict[str, list[int]] = {
+            "run": [run] * len(cuts),
+            "projection": [int(projection)] * len(cuts),
+            "number": list(range(first, first + len(cuts))),
+            "low": part.lead[starts].tolist(),
+            "high": part.lead[ends - 1].tolist(),
+            "early": np.minimum.reduceat(times, starts).tolist(),
+            "late": np.maximum.reduceat(times, starts).tolist(),
+            "rows": (ends - starts).tolist(),
+        }
+        places = [
+            (column_id(run, projection, number) + slot, column[low:high].tobytes())
+            for number, (low, high) in enumerate(cuts, first)
+            for slot, column in enumerate(columns)
+        ]
+        ids, blobs = zip(*places, strict=True)
+        sqlite.insert(self.connection, "chunks", chunks)
+        sqlite.insert(self.connection, "columns", {"id": ids, "data": blobs})
+        return len(cuts)
 
     def _put_days(self, run: int, zone: str, days: Days) -> None:
         sizes = np.fromiter(map(len, days.people), np.int64, count=len(days))
         begins = np.zeros(len(days), np.int64)
-        for kind, part in stretches(days.type):
+        parts = list(stretches(days.type))
+        for _kind, part in parts:
             begins[part] = np.cumsum(sizes[part]) - sizes[part]
-            people = b"".join(days.people[part])
-            self.connection.execute("INSERT INTO people VALUES (?, ?, ?, ?)", (run, zone, kind, people))
+        columns: dict[str, Sequence[Any]] = {
+            "run": [run] * len(parts),
+            "zone": [zone] * len(parts),
+            "type": [kind for kind, _part in parts],
+            "data": [b"".join(days.people[part]) for _kind, part in parts],
+        }
+        sqlite.insert(self.connection, "people", columns)
         cells = np.stack(
             (days.type.astype(np.int64), days.day.astype(np.int64), days.events, days.users, begins, begins + sizes)
         )

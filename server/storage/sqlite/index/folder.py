@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import structlog
 
 from retention.month import Month
@@ -23,7 +22,7 @@ from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.index.indexes import Indexes, OpenIndexes
 from server.storage.sqlite.index.labelling import Dimensions, labels_of
 from server.storage.sqlite.index.reading import RunInfo
-from server.storage.sqlite.index.rows import Rows
+from server.storage.sqlite.index.rows import Rows, distinct
 from server.storage.sqlite.index.tail import BLOCK_ROWS, Span, Tail, month_of
 from server.storage.sqlite.index.truth import Truth
 
@@ -38,7 +37,7 @@ MERGE_RATIO = 2
 """A run joins a merge if it is at most so many times as large as those behind it together: each row is rewritten only
 as often as its run doubles."""
 MERGE_ROWS_MAX = 2_000_000
-"""Larger runs are left alone until their month is sealed: a merge holds rows in memory, about 100 bytes each."""
+"""Larger runs are left alone until their month is sealed: a merge is one transaction, and folding waits for it."""
 FULL_MERGE_S = 30.0
 """So often at most, and only while nothing comes in, all runs of a month become one, whatever their sizes: late events
 leave small runs behind that share nearly every cell of the rollups with the large one."""
@@ -204,7 +203,7 @@ class Folder:
         up_to = int(rows.position[-1])
         tags = [entry for entry in span.block.tags.copy() if rows.position[0] <= entry[0] <= up_to]
         watermarks: dict[Month, int] = {}
-        for number in np.unique(ordinals).tolist():
+        for number in distinct(ordinals).tolist():
             month = month_of(number)
             if month in view.gaps:
                 continue

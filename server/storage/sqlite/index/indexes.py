@@ -98,8 +98,10 @@ class Indexes:
             self._versions[file.month] = version
 
     def in_use(self, file: IndexFile) -> bool:
-        """False if the month has another generation by now."""
+        """False if the month has another generation by now, or if somebody found that this index is of no use."""
         info = self._month_info(file.month)
+        if file.month in self._distrusted:
+            return False
         return info is not None and file.path.parent == self._layout.generation(info.month, info.generation)
 
     def open(self, month: Month, removals_generation: Callable[[Month], int]) -> IndexFile:

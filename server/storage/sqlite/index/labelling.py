@@ -7,18 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
 from server.storage.sqlite.index.building import NO_LABELS, Labels
 from server.storage.sqlite.index.file import IndexFile, Label
-from server.storage.sqlite.index.rows import Positions, Rows, groups
+from server.storage.sqlite.index.rows import Positions, Rows, distinct
 from server.storage.sqlite.index.tables import TAG
-from server.storage.sqlite.index.truth import TOO_LONG, Truth, Values
+from server.storage.sqlite.index.truth import RAW_CHARACTERS_MAX, Truth
 
 Dimensions: TypeAlias = Mapping[int, tuple[str, ...]]
 """The metadata keys that are dimensions of a type, by the type's key."""
 
 VALUES_MAX = 10_000
 """Values of one dimension in one month. Beyond it questions go to the events: a key with more is no dimension."""
+
+VALUE_BYTES_MAX = 256
+"""A key that has longer values is no dimension in their run."""
 
 ROWS_AT_ONCE = 8_192
 """What is read at once is decoded in one go, for which the writer waits: 1 ms."""
@@ -35,68 +40,123 @@ def labels_of(
 
     `tagged` may have other events as well. A tag that an event has twice counts once.
     """
-    owners = _tags(tagged)
+    names: dict[Label, int] = {}
+    parts = list(_tags(names, tagged))
     covered: list[tuple[int, str]] = []
     if dimensions:
-        covered = _add_dimensions(owners, file, rows, dimensions, truth)
-    if not owners:
+        found, covered = _dimensions(names, file, rows, dimensions, truth)
+        parts += found
+    if not parts:
         return NO_LABELS, covered
-    names = list(owners)
-    position = np.concatenate([np.asarray(owners[name], np.int64) for name in names])
-    name = np.repeat(np.arange(len(names)), [len(owners[one]) for one in names])
+    position, name = (np.concatenate(column) for column in zip(*parts, strict=True))
     mine = np.isin(position, rows.position)
     position, name = position[mine], name[mine]
-    used = np.unique(name)
+    used = distinct(name)
+    all_names = list(names)
     labels = np.zeros(len(names), np.uint32)
-    labels[used] = file.label_keys([names[place] for place in used.tolist()])
+    labels[used] = file.label_keys([all_names[place] for place in used.tolist()])
     order = np.argsort(position, kind="stable")
     return Labels(position[order], labels[name[order]]), covered
 
 
-def _tags(tagged: Sequence[tuple[int, tuple[str, ...]]]) -> dict[Label, Sequence[int] | Positions]:
-    owners: dict[str, list[int]] = {}
+Named: TypeAlias = "tuple[Positions, NDArray[np.int64]]"
+"""Positions, and the number of a name for each."""
+
+
+def _tags(names: dict[Label, int], tagged: Sequence[tuple[int, tuple[str, ...]]]) -> Iterator[Named]:
+    together: dict[tuple[str, ...], list[int]] = {}
     for position, tags in tagged:
-        for tag in set(tags):
-            owners.setdefault(tag, []).append(position)
-    return {(TAG, "", tag): positions for tag, positions in owners.items()}
+        together.setdefault(tags, []).append(position)
+    for tags, positions in together.items():
+        where = np.array(positions, np.int64)
+        for tag in dict.fromkeys(tags):
+            yield where, np.full(len(where), names.setdefault((TAG, "", tag), len(names)))
 
 
-def _add_dimensions(
-    owners: dict[Label, Sequence[int] | Positions],
-    file: IndexFile,
-    rows: Rows,
-    dimensions: Dimensions,
-    truth: Truth,
-) -> list[tuple[int, str]]:
-    """Adds the values of dimensions; tells which (type, key) are covered."""
-    types = [kind for kind in np.unique(rows.type).tolist() if kind in dimensions]
-    keys = sorted({key for kind in types for key in dimensions[kind]})
+class _Codes:
+    """The different values of one key, as they come."""
+
+    def __init__(self) -> None:
+        self.values: list[str | None] = []
+        self._of: dict[str | None, int] = {}
+
+    def of(self, raw: Sequence[str | None]) -> NDArray[np.int64]:
+        """The code of each value, as it is written in JSON; -1 where there is none."""
+        for text in set(raw).difference(self._of):
+            present, value = value_of(text)
+            self._of[text] = len(self.values) if present else -1
+            if present:
+                self.values.append(value)
+        return np.fromiter(map(self._of.__getitem__, raw), np.int64, count=len(raw))
+
+
+def _dimensions(
+    names: dict[Label, int], file: IndexFile, rows: Rows, dimensions: Dimensions, truth: Truth
+) -> tuple[list[Named], list[tuple[int, str]]]:
+    """The values of dimensions; and which (type, key) are covered by them."""
+    present = distinct(rows.type).tolist()
+    types = [kind for kind in present if kind in dimensions]
     wanted = {(kind, key) for kind in types for key in dimensions[kind]}
-    found: dict[Label, list[Positions]] = {}
+    keys = sorted({key for _kind, key in wanted})
+    codes: dict[str, _Codes] = {key: _Codes() for key in keys}
+    columns: dict[str, list[NDArray[np.int64]]] = {key: [] for key in keys}
+    position: list[Positions] = []
     for start in range(0, len(rows) if keys else 0, ROWS_AT_ONCE):
-        values = truth.values(file.month, types, keys, rows.position[start : start + ROWS_AT_ONCE])
-        for key, texts in zip(keys, values.texts, strict=True):
-            if TOO_LONG in texts:
-                wanted -= {
-                    (kind, key) for kind, text in zip(values.type.tolist(), texts, strict=True) if text == TOO_LONG
-                }
-            for kind, value, positions in _by_value(values, texts):
-                if (kind, key) in wanted:
-                    found.setdefault((kind, key, value), []).append(positions)
-    fresh = Counter(label[:2] for label in found if not file.has_label(label))
+        part = rows.position[start : start + ROWS_AT_ONCE]
+        values = truth.values(file.month, None if len(types) == len(present) else types, keys, part)
+        mine = np.isin(values.position, part)
+        position.append(values.position[mine])
+        for key, raw in zip(keys, values.raw, strict=True):
+            columns[key].append(codes[key].of(raw)[mine])
+    if not position:
+        return [], []
+    where = np.concatenate(position)
+    kinds = rows.type[np.searchsorted(rows.position, where)].astype(np.int64)
+    found = []
+    for key in keys:
+        code = np.concatenate(columns[key])
+        has = code >= 0
+        found.append((where[has], _named(names, wanted, key, codes[key].values, kinds[has], code[has])))
+    fresh = Counter(label[:2] for label in names if not file.has_label(label))
     covered = {entry for entry in wanted if file.values_of(*entry) + fresh[entry] <= VALUES_MAX}
-    owners.update({label: np.concatenate(parts) for label, parts in found.items() if label[:2] in covered})
-    return sorted(covered)
+    of_covered = np.array([label[:2] in covered for label in names], np.bool_)
+    kept = [(name >= 0) & of_covered[name] for _where, name in found]
+    return [(at[mine], name[mine]) for (at, name), mine in zip(found, kept, strict=True)], sorted(covered)
 
 
-def _by_value(values: Values, texts: Sequence[str | int | None]) -> Iterator[tuple[int, str, Positions]]:
-    """The positions of each value of each type."""
-    names = [text for text in set(texts) if isinstance(text, str)]
-    codes: dict[str | int | None, int] = {name: code for code, name in enumerate(names)}
-    code = np.fromiter((codes.get(text, -1) for text in texts), np.int64, count=len(texts))
-    has = code >= 0
-    key = values.type[has] * len(names) + code[has]
-    order = np.argsort(key, kind="stable")
-    position, key = values.position[has][order], key[order]
-    for low, high in zip(*(edge.tolist() for edge in groups(key)), strict=True):
-        yield int(key[low]) // len(names), names[int(key[low]) % len(names)], position[low:high]
+def _named(
+    names: dict[Label, int],
+    wanted: set[tuple[int, str]],
+    key: str,
+    values: Sequence[str | None],
+    kinds: NDArray[np.int64],
+    code: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The name of each value of a key, -1 where it has none; types that have such values are not `wanted` any more."""
+    pairs, place = np.unique(kinds * max(len(values), 1) + code, return_inverse=True)
+    numbers = []
+    for pair in pairs.tolist():
+        kind, at = divmod(pair, len(values))
+        value = values[at]
+        if value is None:
+            wanted.discard((kind, key))
+        numbers.append(-1 if value is None else names.setdefault((kind, key, value), len(names)))
+    return np.array(numbers, np.int64)[place]
+
+
+def value_of(raw: str | None) -> tuple[bool, str | None]:
+    """Whether a value that is written so in JSON is one (server.question.FieldKind), and its text.
+
+    None if no label can have it: it is too long, or it is a text that SQLite may read in another way.
+    """
+    if raw is None or raw[0] in "{[n":
+        return False, None
+    if raw[0] != '"':
+        return True, raw if len(raw) <= VALUE_BYTES_MAX else None
+    if len(raw) >= RAW_CHARACTERS_MAX or "\\u0000" in raw:
+        return True, None
+    try:
+        value: str = orjson.loads(raw)
+    except orjson.JSONDecodeError:  # half of a surrogate pair
+        return True, None
+    return True, value if len(value.encode()) <= VALUE_BYTES_MAX else None

@@ -7,8 +7,10 @@ is missing. Nothing that is missing is ever taken for empty: `contents` tells wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,9 +30,18 @@ from server.storage.sqlite.index.tables import CONTENTS, SNAPSHOT, TAG, Projecti
 Part = TypeVar("Part")
 Cells: TypeAlias = NDArray[np.int64]
 
-COLUMNS_AT_ONCE = 100
+BLOBS_AT_ONCE = (256, 32, 8, 3, 2, 1)
+"""So many of one statement. A fixed ladder, so that every statement is found in the driver's cache."""
+LEADS_END = 1 << 32
+"""Leads are 32-bit."""
 OVERHEAD_BYTES = 200
 """Of a part that is held, besides what is in it."""
+
+
+@lru_cache(maxsize=256)
+def blobs_of(tables: tuple[str, ...]) -> str:
+    """A statement that gives one row with a blob of each table, whose ids are bound; NULL for one that is not there."""
+    return "SELECT " + ",".join(f"(SELECT data FROM {table} WHERE id=?)" for table in tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +94,10 @@ class Contents:
         cells = self.chunks[projection]
         places: Iterable[int] = range(cells.shape[1])
         if leads is not None:
-            firsts = np.searchsorted(cells[1], leads, side="left").tolist()
-            ends = np.searchsorted(cells[0], leads, side="right").tolist()
-            places = sorted({place for low, high in zip(firsts, ends, strict=True) for place in range(low, high)})
+            # numpy would give the interpreter lock up for this.
+            lows, highs = memoryview(cells[0]), memoryview(cells[1])
+            spans = (range(bisect_left(highs, lead), bisect_right(lows, lead)) for lead in leads)
+            places = sorted({place for span in spans for place in span})
         return [self._chunk(projection, place) for place in places]
 
     def _chunk(self, projection: Projection, place: int) -> Chunk:
@@ -122,7 +134,7 @@ class IndexReader:
     def _contents(self, info: RunInfo) -> Contents:
         chunks, types, zones = self._connect().execute(CONTENTS, {"run": info.run}).get
         cells = np.array(orjson.loads(chunks), np.int64).reshape(-1, 6).T
-        parts = {projection: cells[1:, cells[0] == projection] for projection in Projection}
+        parts = {projection: np.ascontiguousarray(cells[1:, cells[0] == projection]) for projection in Projection}
         if any(parts[projection][4].sum() != info.rows for projection in (Projection.BY_USER, Projection.BY_TYPE)):
             raise self._missing(f"rows of run {info.run}")
         return Contents(info.run, parts, frozenset(orjson.loads(types)), frozenset(orjson.loads(zones)))
@@ -133,21 +145,24 @@ class IndexReader:
 
     def fields(self, chunk: Chunk, slots: Sequence[Slot]) -> list[NDArray[Any]]:
         """Some columns of one chunk; times as milliseconds into the month."""
-        sql = "SELECT " + ",".join(["(SELECT data FROM columns WHERE id = ?)"] * len(slots))
-        found = sqlite.first(self._connect(), sql, [chunk.columns + slot for slot in slots])
+        found = self._blobs([chunk.columns + slot for slot in slots])
         return [self._column(data, slot, chunk.rows) for data, slot in zip(found, slots, strict=True)]
 
     def column(self, chunks: Sequence[Chunk], slot: Slot) -> NDArray[Any]:
         """One column of some chunks, which are in the order of `chunks`."""
-        parts: list[NDArray[Any]] = []
-        for start in range(0, len(chunks), COLUMNS_AT_ONCE):
-            some = chunks[start : start + COLUMNS_AT_ONCE]
-            sql = f"SELECT data FROM columns WHERE id IN ({','.join('?' * len(some))}) ORDER BY id"
-            found = sqlite.fetch(self._connect(), sql, [chunk.columns + slot for chunk in some])
-            if len(found) != len(some):
-                raise self._missing("columns")
-            parts += [self._column(data, slot, chunk.rows) for (data,), chunk in zip(found, some, strict=True)]
+        found = self._blobs([chunk.columns + slot for chunk in chunks])
+        parts = [self._column(data, slot, chunk.rows) for data, chunk in zip(found, chunks, strict=True)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _blobs(self, columns: Sequence[int]) -> list[bytes | None]:
+        """Columns by their ids, in as few steps as possible; None where there is none."""
+        found: list[bytes | None] = []
+        for size in BLOBS_AT_ONCE:
+            while len(columns) - len(found) >= size:
+                found += sqlite.first(
+                    self._connect(), blobs_of(("columns",) * size), columns[len(found) : len(found) + size]
+                )
+        return found
 
     def _column(self, data: bytes | None, slot: Slot, rows: int) -> NDArray[Any]:
         column = np.frombuffer(data or b"", np.int64 if slot is Slot.POSITION else np.uint32)
@@ -155,9 +170,9 @@ class IndexReader:
             raise self._missing(f"{rows - len(column)} rows of a column")
         return column
 
-    def sorted(self, info: RunInfo, projection: Projection) -> Sorted:
-        """All rows of a run in one of its orders."""
-        chunks = self.chunks(info, projection)
+    def sorted(self, info: RunInfo, projection: Projection, low: int = 0, end: int = LEADS_END) -> Sorted:
+        """The rows of a run with leads in [low, end), or all, in one of its orders."""
+        chunks = [chunk for chunk in self.chunks(info, projection) if chunk.high >= low and chunk.low < end]
         if not chunks:
             return NOTHING_SORTED
         rows = Rows(
@@ -168,7 +183,12 @@ class IndexReader:
             self.column(chunks, Slot.SOURCE),
         )
         lead = {Projection.BY_USER: rows.user, Projection.BY_TYPE: rows.type}.get(projection)
-        return Sorted(self.column(chunks, Slot.LABEL) if lead is None else lead, rows)
+        if lead is None:
+            lead = self.column(chunks, Slot.LABEL)
+        if chunks[0].low >= low and chunks[-1].high < end:
+            return Sorted(lead, rows)
+        mine = slice(*np.searchsorted(lead.astype(np.int64), (low, end)).tolist())
+        return Sorted(lead[mine], rows.take(mine))
 
     # Rollups
 
@@ -213,6 +233,10 @@ class IndexReader:
         ]
         return Days(kinds, days.astype(np.int32), events, users, pieces)
 
+    def made_of(self, info: RunInfo, make: Callable[[], Part], size: Callable[[Part], int], *key: Hashable) -> Part:
+        """Something that is made of a run alone and of `key`, held as parts of the run are."""
+        return self._get("made", info, make, size, *key)
+
     # Labels are only ever added to.
 
     def labels(self, kind: int | None, field: str = "") -> dict[int, str]:
@@ -234,7 +258,7 @@ class IndexReader:
         return self._get(sql, info, read, len, *key)
 
     def _get(
-        self, what: str, info: RunInfo, read: Callable[[], Part], size: Callable[[Part], int], *key: str | int
+        self, what: str, info: RunInfo, read: Callable[[], Part], size: Callable[[Part], int], *key: Hashable
     ) -> Part:
         name = (self.path, info.run, what, *key)
         return self._held.get(name, read, lambda part: size(part) + OVERHEAD_BYTES)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from server.storage.sqlite.index.rows import Keys, Sorted, groups
+from server.storage.sqlite.index.rows import Keys, Sorted, distinct, groups
 from server.storage.sqlite.zone_offsets import ZoneOffsets
 from server.time_buckets import DAY_MS, QUARTER_MS
 
@@ -24,6 +24,9 @@ ANY_TYPE = 0xFFFF_FFFF
 
 FEW_USERS = 32
 """So few are kept as plain numbers; more as a Roaring bitmap. Most cells of a quiet store are this small."""
+
+CELLS_COUNTED_MAX = 1 << 20
+"""Up to so many cells there is a counter for each that there may be; for more, rows are sorted by their cells."""
 
 _SLOT_BITS = 12
 """A month has at most 2,976 quarter-hours."""
@@ -46,8 +49,9 @@ class Quarters:
 def count_quarters(rows: Sorted, start_ms: int) -> Quarters:
     """The quarters of rows by type."""
     slots = (rows.rows.timestamp_ms - start_ms) // QUARTER_MS
-    keys, counts = np.unique(_quarter_key(rows.lead, slots, rows.rows.source), return_counts=True)
-    return _quarters(keys, counts)
+    keys = np.sort(_quarter_key(rows.lead, slots, rows.rows.source))
+    starts, ends = groups(keys)
+    return _quarters(keys[starts], ends - starts)
 
 
 def merge_quarters(parts: Sequence[Quarters]) -> Quarters:
@@ -91,8 +95,11 @@ class Days:
 def count_days(rows: Sorted, zone: ZoneOffsets) -> Days:
     """The days of rows by type."""
     days = ((rows.rows.timestamp_ms + zone.at(rows.rows.timestamp_ms)) // DAY_MS).astype(np.int64)
-    parts = [_count_days(rows.lead, days, rows.rows.user)]
-    parts.append(_count_days(np.full(len(days), ANY_TYPE, np.uint32), days, rows.rows.user))
+    of_all = _count_days(np.zeros(len(days), np.uint32), days, rows.rows.user)
+    parts = [
+        _count_days(rows.lead, days, rows.rows.user),
+        replace(of_all, type=np.full(len(of_all), ANY_TYPE, np.uint32)),
+    ]
     return Days(
         np.concatenate([part.type for part in parts]),
         np.concatenate([part.day for part in parts]),
@@ -108,10 +115,14 @@ def _count_days(types: Keys, days: NDArray[np.int64], users: Keys) -> Days:
         return Days(types, nothing.astype(np.int32), nothing, nothing, [])
     first = int(days.min())
     span = np.int64(int(days.max()) - first + 1)
-    cells, cell_of_row, events = np.unique(
-        types.astype(np.int64) * span + (days - first), return_inverse=True, return_counts=True
-    )
-    pairs = np.unique(cell_of_row.astype(np.uint64) << np.uint64(32) | users)
+    mixed = types.astype(np.int64) * span + (days - first)
+    if int(mixed.max()) < CELLS_COUNTED_MAX:
+        counts = np.bincount(mixed)
+        cells = np.flatnonzero(counts)
+        events, cell_of_row = counts[cells], (np.cumsum(counts > 0) - 1)[mixed]
+    else:
+        cells, cell_of_row, events = np.unique(mixed, return_inverse=True, return_counts=True)
+    pairs = distinct(cell_of_row.astype(np.uint64) << np.uint64(32) | users)
     people = (pairs & np.uint64(0xFFFF_FFFF)).astype(np.uint32)
     cell_of_pair = (pairs >> np.uint64(32))[people != 0]
     people = people[people != 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ Positions: TypeAlias = NDArray[np.int64]
 Times: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint32]
 Mask: TypeAlias = NDArray[np.bool_]
+
+Number = TypeVar("Number", bound=np.integer[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,14 @@ NOTHING_SORTED = Sorted(np.empty(0, np.uint32), EMPTY)
 
 def sort(lead: Keys, rows: Rows, start_ms: int) -> Sorted:
     """Sorts rows of one month (that starts at `start_ms`) which are in the order of their positions."""
-    order = _order(lead, rows, start_ms)
+    key = _key(lead, rows, start_ms)
+    # A sort that is not stable takes a sixth of the time, so equal keys are put in order afterwards.
+    order = np.argsort(key)
+    ordered = key[order]
+    same = ordered[1:] == ordered[:-1]
+    if same.any():
+        number = np.concatenate(([0], np.cumsum(~same)))
+        order = np.sort(number << 32 | order) & 0xFFFF_FFFF
     return Sorted(lead[order], rows.take(order))
 
 
@@ -95,13 +104,22 @@ def merge(parts: Sequence[Sorted], start_ms: int) -> Sorted:
         return some[0]
     if not some:
         return NOTHING_SORTED
-    return sort(np.concatenate([part.lead for part in some]), joined(part.rows for part in some), start_ms)
+    lead, rows = np.concatenate([part.lead for part in some]), joined(part.rows for part in some)
+    order = np.argsort(_key(lead, rows, start_ms), kind="stable")
+    return Sorted(lead[order], rows.take(order))
 
 
-def _order(lead: Keys, rows: Rows, start_ms: int) -> NDArray[np.int64]:
+def _key(lead: Keys, rows: Rows, start_ms: int) -> NDArray[np.uint64]:
     # A month has fewer than 2^32 milliseconds, so both parts of the key fit into one number.
-    key = (lead.astype(np.uint64) << np.uint64(32)) | (rows.timestamp_ms - start_ms).astype(np.uint64)
-    return np.argsort(key, kind="stable")
+    return (lead.astype(np.uint64) << np.uint64(32)) | (rows.timestamp_ms - start_ms).astype(np.uint64)
+
+
+def distinct(values: NDArray[Number]) -> NDArray[Number]:
+    """Each of some integers once, rising. numpy's own `unique` puts them into a hash table: 30 times as slow."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def groups(sorted_keys: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 CHUNK_ROWS = 4_096
-"""A lookup reads one chunk of a run: 100 KB; a scan reads 16 KB at a time.
-
-Chunks of 1,024 were no faster to look up in (there are four times as many to choose from) and slower to scan."""
+"""A scan reads 16 KB at a time."""
+LOOKUP_ROWS = 1_024
+"""By user, chunks are smaller: a lookup reads one chunk of each run, of which it needs a few rows."""
 PAGE_BYTES = 16_384
 WAL_PAGES = 1_024
 """Above 16 MiB the log is copied back by the commit that makes it so, on the folder's thread."""

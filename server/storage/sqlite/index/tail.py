@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retention.month import Month
-from server.storage.sqlite.index.rows import Rows, joined
+from server.storage.sqlite.index.rows import Keys, Rows, distinct, joined
 
 BLOCK_ROWS = 65_536
 """Folded at once: the size of the smallest runs. 20 ms of work."""
@@ -117,6 +117,23 @@ class TailView:
         wanted = {ordinal(month): watermark for month, watermark in watermarks.items()}
         return joined(part.rows.take(_above(part, wanted)) for part in self.spans if part.may_hold(wanted))
 
+    def rows_of(self, users: Keys, watermarks: Mapping[Month, int]) -> Rows:
+        """The events of a few users in these months above the watermark of each."""
+        wanted = {ordinal(month): watermark for month, watermark in watermarks.items()}
+        found = []
+        for part in self.spans:
+            if part.may_hold(wanted):
+                column = part.rows.user
+                places = np.flatnonzero(column == users[0] if len(users) == 1 else np.isin(column, users))
+                if len(places):
+                    months, positions = part.months[places].tolist(), part.rows.position[places].tolist()
+                    above = [
+                        month in wanted and position > wanted[month]
+                        for month, position in zip(months, positions, strict=True)
+                    ]
+                    found.append(part.rows.take(places[np.array(above, np.bool_)]))
+        return joined(found)
+
     def tags(self, positions: NDArray[np.int64]) -> Iterable[tuple[int, tuple[str, ...]]]:
         """(position, tags) of those of the positions that have any; positions rise."""
         wanted = set(positions.tolist())
@@ -193,7 +210,7 @@ class Tail:
     def give_up(self, head: int, months: Iterable[Month]) -> None:
         """A group failed half way: lets go of all rows, and says that their months have gaps below `head`."""
         with self._changed:
-            held = {month_of(number) for part in self.view.spans for number in np.unique(part.months).tolist()}
+            held = {month_of(number) for part in self.view.spans for number in distinct(part.months).tolist()}
             self._current = Block(self._block_rows)
             held |= set(months)
             gaps = self.view.gaps | held
@@ -242,7 +259,10 @@ class Tail:
             block.user[part] = users[some]
             block.source[part] = batch.source
             if batch.tags:
-                block.tags += [(batch.base + row, batch.tags[row]) for row in some.tolist() if row in batch.tags]
+                rows = (
+                    sorted(batch.tags) if len(some) == len(stamps) else filter(batch.tags.__contains__, some.tolist())
+                )
+                block.tags += [(batch.base + row, batch.tags[row]) for row in rows]
             block.used += len(some)
             done += len(some)
         if self._current.used == self._current.size:

@@ -1,0 +1,1 @@
+"""What only other tools can say about deploy/: `pytest tests/deployment`, with the extra `deploy`, systemd and Go."""
