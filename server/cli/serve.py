@@ -54,6 +54,16 @@ _ReadyFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write addresses and process id here, as JSON, once everything is served."),
 ]
+_Listen = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="gRPC address; port 0 takes a free one. [default: 127.0.0.1:7077]"),
+]
+_AllowAccepted = Annotated[
+    bool, typer.Option("--allow-accepted", help="Let senders ask for answers before the disk has their events.")
+]
+_ClosedRegistry = Annotated[
+    bool, typer.Option("--closed-registry", help="Reject events of types that nobody registered.")
+]
 _LogLevel = Annotated[LogLevel | None, typer.Option(help="Log this and worse. [default: info]", show_default=False)]
 
 
@@ -62,10 +72,7 @@ def serve(
         str | None,
         typer.Option(metavar="DIR", help="Where events are kept. [default: ./trackd-data]", show_default=False),
     ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="gRPC address; port 0 takes a free one. [default: 127.0.0.1:7077]"),
-    ] = None,
+    listen: _Listen = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz. [default: 127.0.0.1:9077]"),
@@ -79,12 +86,8 @@ def serve(
     tokens: _Tokens = None,
     allow_insecure: _AllowInsecure = False,
     allow_insecure_metrics: _AllowInsecureMetrics = False,
-    allow_accepted: Annotated[
-        bool, typer.Option("--allow-accepted", help="Let senders ask for answers before the disk has their events.")
-    ] = False,
-    closed_registry: Annotated[
-        bool, typer.Option("--closed-registry", help="Reject events of types that nobody registered.")
-    ] = False,
+    allow_accepted: _AllowAccepted = False,
+    closed_registry: _ClosedRegistry = False,
     ready_file: _ReadyFile = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="auto: console on a terminal, else JSON lines.")

@@ -370,8 +370,7 @@ def _nobody() -> None:
 
 
 def _never(_batch: Batch, _late: Sequence[int]) -> bool:
-    """No policy says so."""
-    return False
+    return False  # no policy says so
 
 
 def _reopening() -> Unavailable:

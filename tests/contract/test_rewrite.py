@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -351,51 +351,3 @@ def test_what_was_done_is_recorded_with_it(home: Home, filled: Store) -> None:
     assert list(store.records.evidence(after=2)) == lines[2:]
     assert list(store.records.evidence(limit=1)) == lines[:1]
     assert [finding.damage for finding in verify(lines[:2], store.records.head)] == [Damage.TRUNCATED]
-
-
-def test_names_go_with_the_last_event(home: Home, store: Store) -> None:
-    """Of users who have none any more, also out of the files; whoever comes again is found again, and counted once."""
-    append(store, make_event(1, "2025-10", user_id="somebody-who-went"), make_event(2, "2025-10", user_id="ann"))
-    append(store, make_event(3, user_id="ann"), make_event(4, user_id="ben"))
-    seal(store, OCTOBER)
-    store.drop(OCTOBER, {}, deed("drop"))
-    assert store.forget_names(here) == (1 if home.persists else 0)
-    assert store.forget_names(here) == 0
-    append(store, make_event(5, user_id="somebody-who-went"), make_event(6, user_id="ann"))
-    users = Question((Metric(MetricKind.USERS),))
-    for now in now_and_later(home, store):
-        assert len(read(now, EventFilter(user_ids=("somebody-who-went",)))) == 1
-        reader = now.reader()
-        assert rows(reader.aggregate([users]).tables[0]) == [(3,)]
-        reader.close()
-
-
-def test_forgotten_names_are_in_no_file(lasting_home: Home) -> None:
-    """A search for the bytes finds nothing."""
-    store = lasting_home.open()
-    append(store, make_event(1, "2025-10", user_id="somebody-who-went"), make_event(3, user_id="ann"))
-    seal(store, OCTOBER)
-    store.drop(OCTOBER, {}, deed("drop"))
-    store.forget_names(here)
-    store.maintain(idle=True)
-    lasting_home.reopen()
-    files = [path for path in lasting_home.path.rglob("*") if path.is_file()]
-    assert [path for path in files if b"somebody-who-went" in path.read_bytes()] == []
-
-
-def test_a_name_that_is_used_meanwhile_is_not_forgotten(store: Store) -> None:
-    """Events come in while the store looks for names that nobody has."""
-    append(store, make_event(1, "2025-10", user_id="ann"), make_event(2, user_id="ben"))
-    seal(store, OCTOBER)
-    store.drop(OCTOBER, {}, deed("drop"))
-    calls = []
-
-    def on_writer(action: Callable[[], T]) -> T:
-        calls.append(action)
-        result = action()
-        if len(calls) == 1:
-            append(store, make_event(3, user_id="ann"))
-        return result
-
-    assert store.forget_names(on_writer) == 0
-    assert len(read(store, EventFilter(user_ids=("ann",)))) == 1

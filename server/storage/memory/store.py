@@ -17,7 +17,6 @@ from retention.chain import Deed
 from retention.hold import Hold
 from retention.month import Month
 from retention.policy import Claim
-from server.content import same_change, same_json
 from server.errors import NotFound, Precondition, TrackdError
 from server.model import (
     Appended,
@@ -35,6 +34,16 @@ from server.model import (
 from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, dated, losses_of
 from server.storage.contract import Store
 from server.storage.digest import digest_of, line_of
+from server.storage.memory.judging import (
+    aborted,
+    dropped,
+    duplicate,
+    event_of,
+    item_of,
+    month_limit,
+    rebuilt_of,
+    sealed,
+)
 from server.storage.memory.reader import MemoryReader
 from server.storage.memory.records import MemoryRecords
 from server.storage.memory.rewriting import Forms, Made, rewrite_rows, stocks
@@ -119,7 +128,7 @@ class MemoryStore(Store):
             events = self._of_month(month)
             if heard is not None:
                 heard(len(events))
-            return _rebuilt(info, info.generation + 1, state, self._removals[month], events)
+            return rebuilt_of(info, info.generation + 1, state, self._removals[month], events)
 
     def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
         with self._lock:
@@ -137,7 +146,7 @@ class MemoryStore(Store):
         if change.profile and change.profile.claim is Claim.ANONYMOUS:
             checks["claim"] = "ok" if made.anonymous else "failed"
         return Rewritten(
-            rebuilt=_rebuilt(info, generation, MonthState.SEALED, self._removals[month], made.events),
+            rebuilt=rebuilt_of(info, generation, MonthState.SEALED, self._removals[month], made.events),
             rows_before=len(before),
             treated=made.treated,
             withheld=made.withheld,
@@ -264,23 +273,23 @@ class MemoryStore(Store):
         items: list[Item] = []
         for index in range(len(batch)):
             self._last_position += 1
-            event = _event_of(batch, index, self._last_position)
+            event = event_of(batch, index, self._last_position)
             month = Month.of(event.timestamp_ms)
             known = draft.get((month, event.id)) or self._months.get(month, {}).get(event.id)
             if known:
                 rewritten = known.position in self._forms.get(month, {})
-                items.append(_duplicate(index, known) if rewritten else _item_of(index, event, known))
+                items.append(duplicate(index, known) if rewritten else item_of(index, event, known))
             elif self._info(month).state is MonthState.DROPPED:
-                items.append(_dropped(index, month))
+                items.append(dropped(index, month))
             elif self._info(month).state is not MonthState.OPEN:
-                items.append(_sealed(index, month))
+                items.append(sealed(index, month))
             elif month not in months and len(months) >= self._months_max:
-                items.append(_month_limit(index, month, self._months_max))
+                items.append(month_limit(index, month, self._months_max))
             else:
                 months.add(month)
                 draft[month, event.id] = event
         if batch.atomic and any(item.outcome is Outcome.REJECTED for item in items):
-            return _aborted(len(batch), items, {event.position for event in draft.values()})
+            return aborted(len(batch), items, {event.position for event in draft.values()})
         self._keep(draft)
         stored = [event.position for event in draft.values()]
         return Appended(len(stored), min(stored, default=None), max(stored, default=None), tuple(items))
@@ -313,101 +322,3 @@ class MemoryStore(Store):
             yield Finding("sources", f"lack {sorted(missing)}")
         if missing := {event.type for event in self._log} - self._types.keys():
             yield Finding("types", f"lack {sorted(missing)}")
-
-
-def _event_of(batch: Batch, index: int, position: int) -> Event:
-    return Event(
-        position=position,
-        id=batch.ids[index],
-        type=batch.types[index],
-        user_id=batch.user_ids[index],
-        source=batch.source,
-        timestamp_ms=batch.timestamps_ms[index],
-        received_ms=batch.received_ms,
-        session_id=batch.session_ids[index],
-        client_ip=batch.client_ips[index],
-        description=batch.descriptions[index],
-        tags=batch.tags.get(index, ()),
-        metadata=batch.metadata[index],
-        change=batch.changes.get(index),
-    )
-
-
-def _same_content(one: Event, other: Event) -> bool:
-    """Whether a sender said the same twice: all but what the server filled in, and JSON by its value."""
-
-    def plain(event: Event) -> Event:
-        return replace(event, position=0, source="", received_ms=0, metadata="", change=None)
-
-    return (
-        plain(one) == plain(other) and same_json(one.metadata, other.metadata) and same_change(one.change, other.change)
-    )
-
-
-def _duplicate(index: int, known: Event) -> Item:
-    return Item(index, Outcome.DUPLICATE, existing_position=known.position)
-
-
-def _item_of(index: int, event: Event, known: Event) -> Item:
-    """The answer to an event whose identity is taken by `known`."""
-    if _same_content(event, known):
-        return _duplicate(index, known)
-    return Item(
-        index,
-        Outcome.REJECTED,
-        reason="ID_CONFLICT",
-        message="another event of this month has this id and other content; give each event an id of its own",
-        field="id",
-        existing_position=known.position,
-    )
-
-
-def _sealed(index: int, month: Month) -> Item:
-    return Item(index, Outcome.REJECTED, "MONTH_SEALED", f"{month} is sealed and takes no more events", "timestamp_ms")
-
-
-def _dropped(index: int, month: Month) -> Item:
-    return Item(index, Outcome.REJECTED, "MONTH_DROPPED", f"the events of {month} were dropped", "timestamp_ms")
-
-
-def _rebuilt(info: MonthInfo, generation: int, state: MonthState, removals: int, events: Sequence[Event]) -> Rebuilt:
-    times = [event.timestamp_ms for event in events]
-    return Rebuilt(
-        info.month,
-        generation,
-        info.generation,
-        state,
-        removals,
-        len(events),
-        digest_of(events),
-        min(times, default=None),
-        max(times, default=None),
-    )
-
-
-def _month_limit(index: int, month: Month, months_max: int) -> Item:
-    return Item(
-        index,
-        Outcome.REJECTED,
-        reason="MONTH_LIMIT",
-        message=f"{month} is not in the store, which takes no more than {months_max} months; check the event's time",
-        field="timestamp_ms",
-    )
-
-
-def _aborted(events: int, items: Sequence[Item], drafted: set[int]) -> Appended:
-    """The answer to an atomic batch that is given up: rejections as found, everything else as aborted.
-
-    `drafted` are the positions that no event got in the end: a conflict with one of them has no existing position.
-    """
-    at_fault = {item.index: item for item in items if item.outcome is Outcome.REJECTED}
-    answers = []
-    for index in range(events):
-        item = at_fault.get(index)
-        if item is None:
-            message = "another event of this atomic batch was rejected; correct that one and send the batch again"
-            item = Item(index, Outcome.REJECTED, reason="ATOMIC_ABORTED", message=message, retryable=True)
-        elif item.existing_position in drafted:
-            item = replace(item, existing_position=None)
-        answers.append(item)
-    return Appended(0, None, None, tuple(answers))

@@ -29,6 +29,7 @@ from server.storage.sqlite.numbers import POSITION_BLOCK, Counter, UserKeys
 from server.storage.sqlite.open_months import OpenMonths
 from server.storage.sqlite.reader import SqliteReader
 from server.storage.sqlite.records import CatalogRecords
+from server.storage.sqlite.registries import Registries
 from server.storage.sqlite.rewrite import Dictionary
 from server.storage.sqlite.rotation import CLOSED, Rotation
 from server.storage.sqlite.visits import Visits
@@ -72,10 +73,7 @@ class SqliteStore(Store):
         self._last_positions = found.last_positions
         self._passed = 0
         """The head passes over this: rows of a group that failed half way."""
-        self._stored_sources = found.sources
-        self._types = self._catalog.types()
-        self._type_keys = {entry.name: key for key, entry in self._types.items()}
-        self._sources = {name: key for key, name in self._catalog.sources().items()}
+        self._registries = Registries(self._catalog, found.sources)
         self._derived = Derived(
             self._layout,
             settings,
@@ -83,7 +81,7 @@ class SqliteStore(Store):
             found.head,
             lambda: self._months,
             lambda: self._damaged,
-            self._types.copy,
+            self._registries.types.copy,
             found.erased,
         )
         self._rotation = Rotation(
@@ -97,10 +95,10 @@ class SqliteStore(Store):
         return self._head
 
     def event_types(self) -> Sequence[EventType]:
-        return sorted(self._types.copy().values(), key=lambda entry: entry.name)
+        return self._registries.event_types()
 
     def sources(self) -> Sequence[str]:
-        return sorted(self._stored_sources.copy())
+        return sorted(self._registries.stored_sources.copy())
 
     def months(self) -> Sequence[MonthInfo]:
         return sorted(self._months.copy().values(), key=lambda info: info.month)
@@ -117,7 +115,7 @@ class SqliteStore(Store):
         open_max = 2 * self._settings.open_months_max
         files = Files(self._layout, self._derived.indexes, self._visits, open_max=open_max, cache_bytes=cache)
         catalog = CatalogReader(self._layout.catalog)
-        names = Names(files, self._users, catalog, self._types.copy, self._sources.copy)
+        names = Names(files, self._users, catalog, self._registries.types.copy, self._registries.sources.copy)
         return SqliteReader(
             files,
             names,
@@ -176,7 +174,7 @@ class SqliteStore(Store):
             answer = Answer(self._positions.take(len(batch)), len(batch))
             answers.append(answer)
             if len(batch):
-                keys = self._keys(batch, list(islice(users, len(batch))))
+                keys = self._registries.keys(batch, list(islice(users, len(batch))))
                 keyed.append(keys)
                 for month, rows in rows_by_month(batch).items():
                     part = Slice(number, batch, keys, answer.base, rows)
@@ -200,7 +198,7 @@ class SqliteStore(Store):
         # First what readers will find, then the head that they are told to cut at.
         self._derived.add(added(batches, keyed, answers), head)
         self._head = head
-        self._stored_sources |= {
+        self._registries.stored_sources |= {
             batch.source for batch, result in zip(batches, results, strict=True) if result.accepted
         }
         self._users.flush_if_due()
@@ -227,40 +225,8 @@ class SqliteStore(Store):
                     self._passed = max(self._passed, file.last_position())
             raise
 
-    def _keys(self, batch: Batch, users: Sequence[int]) -> Keys:
-        try:
-            types = list(map(self._type_keys.__getitem__, batch.types))
-        except KeyError:
-            for name in sorted(set(batch.types) - self._type_keys.keys()):
-                self._put_type(EventType(name, "", batch.received_ms, declared=False))
-            types = list(map(self._type_keys.__getitem__, batch.types))
-        return Keys(types, users, self._source_key(batch.source))
-
-    def _stored_source_key(self, name: str) -> int:
-        self._stored_sources.add(name)
-        return self._source_key(name)
-
-    def _source_key(self, name: str) -> int:
-        key = self._sources.get(name)
-        if key is None:
-            key = max(self._sources.values(), default=0) + 1
-            self._catalog.put_source(key, name)
-            self._sources[name] = key
-        return key
-
     def register_type(self, name: str, description: str, now_ms: int, *, dimensions: Sequence[str] = ()) -> EventType:
-        key = self._type_keys.get(name)
-        registered_ms = now_ms if key is None else self._types[key].registered_ms
-        entry = EventType(name, description, registered_ms, declared=True, dimensions=tuple(sorted(set(dimensions))))
-        if key is None or self._types[key] != entry:
-            self._put_type(entry)
-        return entry
-
-    def _put_type(self, entry: EventType) -> None:
-        key = self._type_keys.get(entry.name) or max(self._types, default=0) + 1
-        self._catalog.put_type(key, entry)
-        self._types[key] = entry
-        self._type_keys[entry.name] = key
+        return self._registries.register_type(name, description, now_ms, dimensions)
 
     def remove(self, month: Month, positions: Sequence[int]) -> int:
         info = self._months.get(month)
@@ -329,7 +295,7 @@ class SqliteStore(Store):
         return self._records
 
     def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
-        dictionary = Dictionary(self._users, self._stored_source_key)
+        dictionary = Dictionary(self._users, self._registries.stored_source_key)
         return self._rotation.rewrite(self._catalog.store_id, month, change, dictionary, on_writer, heard)
 
     def forget_names(self, on_writer: OnWriter) -> int:
@@ -347,7 +313,7 @@ class SqliteStore(Store):
         self, info: MonthInfo, lost: Losses | None = None, deed: Deed | None = None, last_position: int = 0
     ) -> MonthInfo:
         """The catalog's commit is what changes a month, for everybody and over restarts."""
-        sources = self._stored_sources if info.state is MonthState.DROPPED else ()
+        sources = self._registries.stored_sources if info.state is MonthState.DROPPED else ()
         self._records.become(info, lost, deed, last_position=last_position, sources=sources)
         self._months = {**self._months, info.month: info}
         return info
