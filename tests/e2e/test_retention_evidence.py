@@ -49,6 +49,15 @@ def test_over_the_network_nothing_of_it_is_served(daemon: DaemonProcess) -> None
         assert "--target unix:" in command(*words, "--target", daemon.target, code=1).stderr
 
 
+def test_its_own_socket_wants_no_token_whatever_the_environment_says(
+    daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens and certificates of the environment are for addresses."""
+    monkeypatch.setenv("TRACKD_TOKEN", "trackd_x")
+    monkeypatch.setenv("TRACKD_TLS", "true")
+    command("hold", "list", "--target", f"unix:{daemon.data / 'control.sock'}")
+
+
 def test_without_a_policy_there_are_holds_and_evidence_only(daemon: DaemonProcess) -> None:
     """All else is refused with what to do."""
     socket = f"unix:{daemon.data / 'control.sock'}"

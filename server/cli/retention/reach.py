@@ -85,7 +85,13 @@ def connected(
     """A client for one command; its errors become one line and an exit code."""
     target = target_of(given)
     try:
-        with trackd.Client(target, timeout_s=timeout_s) as client:
+        client = _client(target, timeout_s)
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
+        with client:
             yield client
     except trackd.Unreachable as error:
         complain(f"no daemon answers at {target}: {error.message.split(';')[0]}. {_advice(target, given)}")
@@ -96,6 +102,13 @@ def connected(
     except trackd.TrackdError as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def _client(target: str, timeout_s: float) -> trackd.Client:
+    """The daemon's own socket has neither TLS nor tokens, whatever the environment says for addresses."""
+    if target.startswith("unix:"):
+        return trackd.Client(target, token="", tls=False, timeout_s=timeout_s)
+    return trackd.Client(target, timeout_s=timeout_s)
 
 
 def _advice(target: str, given: str | None) -> str:
