@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from server.cli.retention import evidence, holds, jobs, planning, policies, standing
 from server.cli.retention.reach import EXIT_CODES, RetentionCommand
 from server.cli.terminal import EXIT_CODES as PLAIN_EXIT_CODES
+from server.cli.terminal import talks_to_a_daemon
 
 app = typer.Typer(
     help="Keep events by policy: plan what is due, apply it, see how it stands and what was done.",
@@ -16,8 +19,9 @@ app = typer.Typer(
 _APPLYING, _LOOKING, _POLICY = "Plan and apply", "See how it stands", "Policy files (no daemon needed)"
 
 
-def _add(name: str, function: object, panel: str, epilog: str) -> None:
-    app.command(name, rich_help_panel=panel, epilog=epilog, cls=RetentionCommand)(function)  # type: ignore[type-var]
+def _add(name: str, function: Callable[..., None], panel: str, epilog: str) -> None:
+    made = app.command(name, rich_help_panel=panel, epilog=epilog, cls=RetentionCommand)
+    made(talks_to_a_daemon(function))
 
 
 _add("plan", planning.plan, _APPLYING, planning.PLAN_EXIT_CODES)
@@ -40,6 +44,6 @@ hold = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-hold.command("add", epilog=PLAIN_EXIT_CODES)(holds.add)
-hold.command("list", epilog=PLAIN_EXIT_CODES)(holds.list_)
-hold.command("release", epilog=PLAIN_EXIT_CODES)(holds.release)
+hold.command("add", epilog=PLAIN_EXIT_CODES)(talks_to_a_daemon(holds.add))
+hold.command("list", epilog=PLAIN_EXIT_CODES)(talks_to_a_daemon(holds.list_))
+hold.command("release", epilog=PLAIN_EXIT_CODES)(talks_to_a_daemon(holds.release))

@@ -12,7 +12,7 @@ import trackd
 import typer
 from typer.core import TyperCommand
 
-from server.cli.terminal import EXIT_FAILED, complain
+from server.cli.terminal import EXIT_FAILED, complain, credentials
 
 EXIT_USAGE = 64
 """EX_USAGE of sysexits.h: 2, which other commands have for this, says here that changes are planned."""
@@ -108,7 +108,7 @@ def _client(target: str, timeout_s: float) -> trackd.Client:
     """The daemon's own socket has neither TLS nor tokens, whatever the environment says for addresses."""
     if target.startswith("unix:"):
         return trackd.Client(target, token="", tls=False, timeout_s=timeout_s)
-    return trackd.Client(target, timeout_s=timeout_s)
+    return trackd.Client(target, timeout_s=timeout_s, **credentials())
 
 
 def _advice(target: str, given: str | None) -> str:
