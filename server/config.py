@@ -321,7 +321,7 @@ def problems_of(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _judge_numbers(config: Config) -> Iterator[tuple[str, str]]:
-    for name in ("limits", "ingest", "storage", "query", "subscribe"):
+    for name in ("limits", "ingest", "storage", "query", "subscribe", "rotation", "retention"):
         section = getattr(config, name)
         for key in section.__struct_fields__:
             value = getattr(section, key)

@@ -17,7 +17,6 @@ from server.cli import (
     events,
     health,
     query,
-    retention,
     serve,
     slo,
     tail,
@@ -26,6 +25,7 @@ from server.cli import (
 )
 from server.cli.importing import command as importing
 from server.cli.pulling import command as pulling
+from server.cli.retention import command as retention
 from server.cli.terminal import EXIT_CODES
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.add_typer(types.app, name="types", rich_help_panel="Send and ask")
 app.command("health", rich_help_panel="Operate")(health.health)
 app.command("check", rich_help_panel="Operate")(check.check)
 app.add_typer(retention.app, name="retention", rich_help_panel="Operate")
+app.add_typer(retention.hold, name="hold", rich_help_panel="Operate")
 app.add_typer(archive.app, name="archive", rich_help_panel="Operate")
 app.add_typer(slo.app, name="slo", rich_help_panel="Operate")
 app.add_typer(tokens.app, name="token", rich_help_panel="Operate")

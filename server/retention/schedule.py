@@ -57,9 +57,11 @@ class Scheduler:
     async def look(self) -> None:
         """Runs what is due now."""
         self._service.quiet.look()
+        now_ms = self._now_ms()
         try:
-            schedule = self._service.policy.now().schedule
-            now_ms = self._now_ms()
+            policy = self._service.policy.now()
+            schedule = policy.schedule
+            self._service.endings.know(policy, now_ms)
             if schedule is None:
                 self._planned, self._service.next_run_ms = None, None
             elif self._due(schedule, now_ms):

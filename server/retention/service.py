@@ -1,13 +1,13 @@
 """Retention beside a running daemon: plans, jobs, holds, what is overdue, and the evidence of what was done.
 
-Lives on the event loop. What takes long runs on one thread of its own, one job at a time; what is committed is
-committed by the writer, between two groups.
+Lives on the event loop. Jobs run on one thread of their own, one at a time; plans are made, and questions about
+retention answered, on another, so that nobody waits for a job to see how things stand. What is committed is committed
+by the writer, between two groups.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import platform
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -24,19 +24,20 @@ from retention.applying import Progress, Receipt, Run, Stale
 from retention.applying import Status as RunStatus
 from retention.chain import Deed, Head, Record
 from retention.facts import Facts, MonthFacts
-from retention.guards import GUARDS
 from retention.hold import Hold
 from retention.month import Month
 from retention.overdue import overdue
-from retention.plan import Overdue, Plan, PlanUnreadable, from_document
+from retention.plan import Overdue, Plan
 from retention.planning import plan as make_plan
 from retention.policy import Policy
-from server.errors import Invalid, NotFound, Precondition, TrackdError, Unavailable, unexpected
+from retention.port import ActionFailed
+from server.errors import NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.model import Batch, MonthState
 from server.retention import receipts
 from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
 from server.retention.pace import Pace
+from server.retention.plans import refusal, require_guards
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.quiet import Quiet
 from server.retention.stocktaking import Stocktaking
@@ -97,17 +98,11 @@ class RetentionService:
         self._pace = Pace(rows_per_second)
         self._versions = _versions()
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
+        self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention-look")
         self.quiet = Quiet(store, quiet_s)
         self._reopening: set[Month] = set()
-        self._stocktaking = Stocktaking(
-            store,
-            self._on_writer,
-            held_copy=archives.held,
-            is_importing=self._importing,
-            is_ingesting=self.quiet.ingesting,
-        )
-        self._port = StorePort(store, self._on_writer, self._stocktaking, archives)
+        self._port, self._view = (self._make_port(archives) for _thread in (self._working, self._looking))
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._next_job = 1
         self._stopping = False
@@ -120,16 +115,32 @@ class RetentionService:
 
     # On other threads
 
+    def _make_port(self, archives: Archives) -> StorePort:
+        """For one thread."""
+        stocktaking = Stocktaking(
+            self._store,
+            self._on_writer,
+            held_copy=archives.held,
+            is_importing=self._importing,
+            is_ingesting=self.quiet.ingesting,
+        )
+        return StorePort(self._store, self._on_writer, stocktaking, archives)
+
     def _on_writer(self, action: Callable[[], T]) -> T:
         """From the thread of retention."""
         call: Any = self._call(action)
         result: T = asyncio.run_coroutine_threadsafe(call, self._loop).result()
         return result
 
-    async def _beside(self, work: Callable[[], T]) -> T:
+    async def _on(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._stopping:
             raise Unavailable("DRAINING", "the daemon is stopping", hint="try again after the restart")
-        return await self._loop.run_in_executor(self._thread, work)
+        try:
+            return await self._loop.run_in_executor(thread, work)
+        except ActionFailed as error:  # the store's error, in the words of the port
+            if isinstance(error.__cause__, TrackdError):
+                raise error.__cause__ from None
+            raise
 
     def _importing(self) -> bool:
         return self.quiet.importing(self.policy.now().seal_after, self._now_ms())
@@ -152,7 +163,7 @@ class RetentionService:
 
     async def _reopen(self, month: Month) -> None:
         try:
-            made = await self._beside(lambda: self._store.rebuild(month, MonthState.OPEN))
+            made = await self._on(self._working, lambda: self._store.rebuild(month, MonthState.OPEN))
             await self._call(
                 lambda: self._store.adopt(made, _deed(self._now_ms(), REOPEN, SCHEDULER, month=str(month)))
             )
@@ -166,31 +177,21 @@ class RetentionService:
 
     async def plan(self, accepted: Collection[str] = ()) -> Plan:
         """What would be done now. Invalid(GUARD_UNKNOWN) for a guard that cannot be accepted."""
-        _require_guards(accepted)
+        require_guards(accepted)
         policy = self.policy.now()
-        return await self._beside(lambda: self._planned(policy, accepted))
 
-    def _planned(self, policy: Policy, accepted: Collection[str]) -> Plan:
-        now_ms = self._now_ms()
-        facts = self._port.facts(policy, self._now_ms())
-        self._note_overdue(policy, facts, now_ms)
-        return make_plan(policy, facts, now_ms, accepted)
+        def look() -> Plan:
+            now_ms = self._now_ms()
+            return make_plan(policy, self._view.facts(policy, now_ms), now_ms, accepted)
 
-    def _note_overdue(self, policy: Policy, facts: Facts, now_ms: int) -> tuple[Overdue, ...]:
-        found = overdue(policy, facts, now_ms)
+        made = await self._on(self._looking, look)
+        self._note_overdue(policy, made.overdue, made.now_ms)
+        return made
+
+    def _note_overdue(self, policy: Policy, found: Collection[Overdue], now_ms: int) -> None:
         late = {one.class_name: one.since_ms for one in found}
         self.overdue_since_ms = {one.name: late.get(one.name, 0) for one in policy.classes} | late
         self.endings.know(policy, now_ms)
-        return found
-
-    def read_plan(self, document: str | bytes) -> Plan:
-        """The plan of its JSON document. Invalid(PLAN_UNREADABLE)."""
-        try:
-            return from_document(json.loads(document))
-        except (PlanUnreadable, ValueError) as error:
-            raise Invalid(
-                "PLAN_UNREADABLE", str(error), hint="give what `trackd retention plan` wrote", field="plan"
-            ) from error
 
     # Jobs
 
@@ -215,14 +216,15 @@ class RetentionService:
 
     async def _run(self, job: Job, policy: Policy, plan: Plan) -> None:
         try:
-            receipt = await self._beside(lambda: self._applied(job, policy, plan))
+            receipt, late = await self._on(self._working, lambda: self._applied(job, policy, plan))
         except Stale as stale:
-            job.end(error=_stale(stale))
+            job.end(error=refusal(stale))
         except TrackdError as error:
             job.end(error=error)
         except Exception as error:  # noqa: BLE001  # a defect ends the job, not the daemon
             job.end(error=unexpected(error))
         else:
+            self._note_overdue(policy, late, receipt.ended_ms)
             self._note_ending(receipt)
             job.end(receipt=receipt)
         if job.error:
@@ -230,7 +232,7 @@ class RetentionService:
                 self.endings.ended(self._now_ms(), failed=[EVERY])
             log.error("retention_failed", job=job.number, reason=job.error.reason)
 
-    def _applied(self, job: Job, policy: Policy, plan: Plan) -> Receipt:
+    def _applied(self, job: Job, policy: Policy, plan: Plan) -> tuple[Receipt, tuple[Overdue, ...]]:
         def heard(progress: Progress) -> None:
             job.unless_cancelled()
             self._pace.keep(progress.rows)
@@ -242,7 +244,7 @@ class RetentionService:
         receipt = run.apply()
         if receipt.results:
             receipts.keep(self._folder, receipt)
-        self._note_overdue(policy, self._port.facts(policy, self._now_ms()), self._now_ms())
+        late = overdue(policy, self._port.facts(policy, receipt.ended_ms), receipt.ended_ms)
         for one in receipt.results:
             if one.status is RunStatus.FAILED:
                 log.error(
@@ -250,7 +252,7 @@ class RetentionService:
                     action=str(one.action.kind), month=str(one.action.month), class_name=one.action.class_name,
                     reason=one.reason,
                 )  # fmt: skip
-        return receipt
+        return receipt, late
 
     def _note_ending(self, receipt: Receipt) -> None:
         undone = {one.action.class_name for one in receipt.results if one.status is not RunStatus.DONE}
@@ -295,11 +297,13 @@ class RetentionService:
         policy = self.policy.now()
 
         def look() -> Status:
-            facts, now_ms = self._port.facts(policy, self._now_ms()), self._now_ms()
+            facts, now_ms = self._view.facts(policy, self._now_ms()), self._now_ms()
             head = self._on_writer(lambda: self._store.records.head)
-            return Status(policy, self._note_overdue(policy, facts, now_ms), facts, head, now_ms)
+            return Status(policy, overdue(policy, facts, now_ms), facts, head, now_ms)
 
-        return await self._beside(look)
+        found = await self._on(self._looking, look)
+        self._note_overdue(policy, found.overdue, found.now_ms)
+        return found
 
     async def evidence(self, after: int, limit: int) -> Sequence[bytes]:
         """Lines of the chain, oldest first."""
@@ -352,7 +356,8 @@ class RetentionService:
         self._stopping = True
         for job in self._jobs.values():
             job.cancel()
-        await self._loop.run_in_executor(None, self._thread.shutdown)
+        for thread in (self._working, self._looking):
+            await self._loop.run_in_executor(None, thread.shutdown)
 
 
 def _versions() -> dict[str, str]:
@@ -362,22 +367,6 @@ def _versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _require_guards(accepted: Collection[str]) -> None:
-    unknown = sorted(set(accepted) - set(GUARDS))
-    if unknown:
-        raise Invalid(
-            "GUARD_UNKNOWN",
-            f"there is no guard {unknown[0]!r}",
-            hint=f"known are {', '.join(GUARDS)}",
-            field="accepted",
-        )
-
-
-def _stale(stale: Stale) -> TrackdError:
-    shown = "; ".join(stale.changes[:5]) + (f"; and {len(stale.changes) - 5} more" if len(stale.changes) > 5 else "")
-    return Precondition("PLAN_STALE", f"the plan is not what would be done now: {shown}", hint="plan again")
 
 
 def _deed(now_ms: int, action: str, actor: str, **fields: Any) -> Deed:

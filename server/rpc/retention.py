@@ -13,6 +13,7 @@ from trackd.v1 import retention_pb2 as pb
 from retention.plan_text import plan_lines
 from server.errors import Invalid
 from server.observe import Observer
+from server.retention.plans import read_plan
 from server.retention.service import RetentionService
 from server.rpc import calls, codec, retention_words
 from server.rpc.gzipped import unpacked
@@ -71,7 +72,7 @@ class RetentionMethods:
         return pb.PlanResponse(plan=plan.json().decode(), text="\n".join(line.text for line in plan_lines(plan)))
 
     async def _apply(self, request: pb.ApplyRequest, actor: str) -> message.Message:
-        job = self._service.apply(self._service.read_plan(request.plan), actor)
+        job = self._service.apply(read_plan(request.plan), actor)
         return pb.ApplyResponse(job=retention_words.job(job))
 
     async def _watch(self, raw: bytes, context: calls.Context) -> None:

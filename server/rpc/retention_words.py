@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trackd.v1 import retention_pb2
 
-from retention.facts import MonthFacts, state_of
+from retention.facts import CopyKind, MonthFacts, Stock, state_of
 from retention.faults import Misworded
 from retention.hold import Hold
 from retention.month import Month
+from retention.period import Period
 from retention.plan import Overdue
-from retention.policy import Claim, EventClass, Policy, verb
+from retention.policy import Anonymize, Archive, Claim, EventClass, Policy, Step, verb
 from server.errors import Invalid
 from server.retention.jobs import Job, JobState
 
@@ -83,16 +84,35 @@ def _classes(policy: Policy, facts: MonthFacts, now_ms: int) -> Iterator[retenti
             events=sum(stock.rows for stock in stocks),
             held=sum(stock.held.rows for stock in stocks),
             anonymous=bool(stocks) and all(stock.claim is Claim.ANONYMOUS for stock in stocks),
-            steps=_steps(policy, one, facts, now_ms) if one else (),
+            steps=_steps(policy, one, facts, stocks, now_ms) if one else (),
         )
 
 
-def _steps(policy: Policy, one: EventClass, facts: MonthFacts, now_ms: int) -> Iterator[retention_pb2.RetentionStep]:
-    due = [(f'seal_after = "{policy.seal_after}"', policy.seal_after.after(facts.month))] if not facts.sealed else []
-    due += [(f'after = "{step.after}", do = "{verb(step)}"', step.after.after(facts.month)) for step in one.steps]
-    due.append((f'keep_at_most = "{one.keep_at_most}"', one.keep_at_most.after(facts.month)))
-    for rule, due_ms in due:
-        yield retention_pb2.RetentionStep(rule=rule, due_ms=due_ms, due=due_ms <= now_ms)
+def _steps(
+    policy: Policy, one: EventClass, facts: MonthFacts, stocks: Sequence[Stock], now_ms: int
+) -> Iterator[retention_pb2.RetentionStep]:
+    lines: list[tuple[str, Period, bool]] = []
+    if not facts.sealed and stocks:
+        lines.append((f'seal_after = "{policy.seal_after}"', policy.seal_after, False))
+    lines += [
+        (f'after = "{step.after}", do = "{verb(step)}"', step.after, _done(step, facts, stocks)) for step in one.steps
+    ]
+    lines.append((f'keep_at_most = "{one.keep_at_most}"', one.keep_at_most, False))
+    for rule, period, done in lines:
+        due_ms = period.after(facts.month)
+        due = due_ms <= now_ms
+        yield retention_pb2.RetentionStep(rule=rule, due_ms=due_ms, due=due, done=due and done)
+
+
+def _done(step: Step, facts: MonthFacts, stocks: Sequence[Stock]) -> bool:
+    """Whether the rows that are there leave it nothing to do."""
+    free = [stock for stock in stocks if stock.rows > stock.held.rows]
+    if isinstance(step, Anonymize):
+        return all(stock.profile == step.profile.digest for stock in free)
+    if isinstance(step, Archive):
+        copies = [copy for copy in facts.copies if copy.kind is CopyKind.ARCHIVE and copy.target == step.target.name]
+        return {stock.event_type for stock in free} <= {name for copy in copies for name in copy.types}
+    return not free
 
 
 def hold(one: Hold) -> retention_pb2.RetentionHold:

@@ -27,6 +27,8 @@ CLIENT = readme.ROOT / "clients" / "python" / "README.md"
 CI = runpy.run_path(str(readme.ROOT / ".ci" / "readme.py"))
 NOT_STATUSES = {"start", "bench", "slo", "token"}
 """Errors that end a command before there is anybody to send a status to."""
+ALL_OF_IT_S = 300
+"""Some fifty commands, one after the other: a quarter of it on a quiet machine."""
 BUF = shutil.which("buf", path=readme.search_path())
 
 
@@ -60,6 +62,7 @@ def follow(directory: Path, blocks: Iterable[Block]) -> None:
         assert_sound(data)
 
 
+@pytest.mark.timeout(ALL_OF_IT_S)
 @pytest.mark.parametrize("ports", [nullcontext, readme.ports_taken], ids=["its ports", "other ports"])
 def test_every_block_of_the_readme_runs_and_shows_what_came_out(tmp_path: Path, ports: Callable[[], Any]) -> None:
     """In their order, against one daemon; also for a reader whose ports are taken. All but those that need buf."""
@@ -67,6 +70,7 @@ def test_every_block_of_the_readme_runs_and_shows_what_came_out(tmp_path: Path, 
         follow(tmp_path, to_run(TEXT, buf=False))
 
 
+@pytest.mark.timeout(ALL_OF_IT_S)
 @pytest.mark.skipif(not BUF, reason="buf (of the extra dev) is not on the PATH: its blocks of the README were not run")
 def test_the_blocks_that_need_buf_run_as_well(tmp_path: Path) -> None:
     """Over reflection, between the others; what those show does not depend on them."""
@@ -87,7 +91,7 @@ def test_the_quickstart_is_run_in_every_language_it_has() -> None:
     found = to_run(TEXT, buf=True)
     assert {block.language for block in found} == {"python", "sh"}
     assert sum(block.output is not None for block in found) >= 8
-    assert sum(block.text.startswith("trackd serve") for block in found) == 2
+    assert sum(block.text.startswith("trackd serve") for block in found) == 3
     assert len(readme.blocks(TEXT)) == len(found) + 3
 
 
@@ -157,6 +161,7 @@ def test_every_reason_is_explained() -> None:
         ('return "A_B", f"the text"', {"A_B": {"rejected"}}),
         ('reason, message = "A_B", "the text"', {"A_B": {"rejected"}}),
         ('NAMES = ("A_B", "C_D")', {}),
+        ('NAMES = ("A_B", some.thing)', {}),
         ('log.info("A_B")\nprint("COMMIT")', {}),
     ],
 )
@@ -197,7 +202,9 @@ def test_links_and_paths_lead_somewhere() -> None:
 def test_every_setting_that_is_named_exists() -> None:
     """What the README tells operators to raise or allow is a key of deploy/trackd.toml."""
     settings = (readme.ROOT / "deploy" / "trackd.toml").read_text("utf-8")
-    named = re.findall(r"`(?:limits|ingest|storage|query|subscribe|doors|listen|tls|access|log)\.(\w+)`", TEXT)
+    named = re.findall(
+        r"`(?:limits|ingest|storage|query|subscribe|doors|listen|tls|access|log|rotation|retention)\.(\w+)`", TEXT
+    )
     assert named
     for key in named:
         assert re.search(rf"^# {key} = ", settings, re.MULTILINE), f"README.md: there is no setting {key}"

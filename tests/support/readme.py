@@ -304,7 +304,8 @@ def reasons(source: str) -> dict[str, set[str]]:
                     note(word.value, *filter(None, [status or (_PER_EVENT if name in places else "")]))
         elif isinstance(node, ast.Return | ast.Assign) and isinstance(node.value, ast.Tuple) and node.value.elts:
             first, *rest = node.value.elts
-            if rest and (isinstance(rest[0], ast.JoinedStr) or " " in str(getattr(rest[0], "value", ""))):
+            text = rest[0] if rest else None
+            if isinstance(text, ast.JoinedStr) or (isinstance(text, ast.Constant) and " " in str(text.value)):
                 note(first, _PER_EVENT)
     return found
 

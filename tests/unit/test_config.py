@@ -85,6 +85,8 @@ def test_every_problem_is_said_at_once_with_file_and_key(tmp_path: Path) -> None
         ('[ingest]\nallow_accepted = "yes"', "ingest.allow_accepted: Expected `bool`, got `str`"),
         ("[ingest]\nlinger_max_ms = nan", "ingest.linger_max_ms: must be at least 0, not nan"),
         ("[ingest]\nlinger_max_ms = inf", "ingest.linger_max_ms: must be at least 0, not inf"),
+        ("[rotation]\nseal_after_days = -1", "rotation.seal_after_days: must be at least 0, not -1"),
+        ("[retention]\nrows_per_second_max = -1", "retention.rows_per_second_max: must be at least 0, not -1"),
         ("[storage]\ndisk_free_bytes_min = -1", "storage.disk_free_bytes_min: must be at least 0, not -1"),
         ("[limits]\nbatch_bytes_max = 8_000_000", "limits.batch_bytes_max: must be at most 7340032 (7 MiB)"),
         (

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from trackd.cloudevents.v1 import publish_pb2
-from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, subscribe_pb2
+from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, retention_pb2, subscribe_pb2
 
 from server.metrics.gauges import Gauges
 from server.metrics.observer import METHODS, REJECTION_REASONS, PrometheusObserver, build_info
@@ -265,9 +265,10 @@ def test_the_lifetime_of_a_stream_is_no_latency(observer: PrometheusObserver) ->
 
 def test_known_methods_are_those_of_the_protocol() -> None:
     """A method that is added to protos/ has series of its own."""
+    files = (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2, retention_pb2, publish_pb2, logs_service_pb2)
     protocol = {
         (service.full_name, method.name): KINDS[method.client_streaming, method.server_streaming]
-        for file in (ingest_pb2, query_pb2, event_type_pb2, subscribe_pb2, publish_pb2, logs_service_pb2)
+        for file in files
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

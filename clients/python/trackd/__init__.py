@@ -5,9 +5,10 @@
 
 Client asks, follows, and sends one batch at a time; Tracker is for applications that track what happens in them;
 Appender sends many events that are there already. trackd.aio is the same for asyncio, trackd.logging a handler.
+trackd.retention is for those who keep a daemon's data by policy.
 """
 
-from trackd import where
+from trackd import retention, where
 from trackd.appender import Appender
 from trackd.backoff import Backoff
 from trackd.channel import DEFAULT_TARGET, Tls
@@ -98,5 +99,6 @@ __all__ = [
     "new_question",
     "question_from_json",
     "question_to_json",
+    "retention",
     "where",
 ]

@@ -27,6 +27,7 @@ from trackd.following import METHOD, Following
 from trackd.health import Health
 from trackd.questions import QuestionWords, new_question
 from trackd.requests import PAGE_SIZE_MAX, Answer, Call, DimensionName, DurabilityName, OrderName, Stubs
+from trackd.retention import AsyncRetention
 from trackd.table import Table
 from trackd.v1.event_pb2 import Event, StoredEvent
 from trackd.v1.event_type_pb2 import EventType, ListEventTypesResponse
@@ -190,6 +191,11 @@ class Client:
     async def health(self, service: str = "") -> Health:
         """Whether the daemon, or one service of it, serves. Raises Unreachable, or NotFound for an unknown service."""
         return await self._call(requests.health(service))
+
+    @property
+    def retention(self) -> AsyncRetention:
+        """Plans, jobs, holds and evidence: see trackd.retention. Served on the daemon's own Unix socket."""
+        return AsyncRetention(self._call, self._stubs)
 
     async def _call(self, call: Call[Answer]) -> Answer:
         try:

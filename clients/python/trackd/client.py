@@ -15,6 +15,7 @@ from trackd.errors import TrackdError, from_rpc_error
 from trackd.health import Health
 from trackd.questions import new_question
 from trackd.requests import PAGE_SIZE_MAX, Answer, Call, DimensionName, DurabilityName, OrderName, Stubs
+from trackd.retention import Retention
 from trackd.subscription import Subscription
 from trackd.table import Table
 from trackd.v1.event_pb2 import Event, StoredEvent
@@ -222,6 +223,11 @@ class Client:
     def health(self, service: str = "") -> Health:
         """Whether the daemon, or one service of it, serves. Raises Unreachable, or NotFound for an unknown service."""
         return self._call(requests.health(service))
+
+    @property
+    def retention(self) -> Retention:
+        """Plans, jobs, holds and evidence: see trackd.retention. Served on the daemon's own Unix socket."""
+        return Retention(self._call, self._stubs)
 
     def _call(self, call: Call[Answer]) -> Answer:
         try:

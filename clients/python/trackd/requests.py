@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 from trackd.health import METHOD as HEALTH_METHOD
 from trackd.health import Health, decode_response, encode_request
 from trackd.table import Table, table_of
-from trackd.v1 import event_type_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
+from trackd.v1 import event_type_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc, retention_pb2_grpc
 from trackd.v1.event_pb2 import Event
 from trackd.v1.event_type_pb2 import (
     DescribeEventTypeRequest,
@@ -45,6 +45,7 @@ class Stubs:
         self.ingest = ingest_pb2_grpc.IngestServiceStub(channel)  # type: ignore[no-untyped-call]
         self.types = event_type_pb2_grpc.EventTypeServiceStub(channel)  # type: ignore[no-untyped-call]
         self.query = query_pb2_grpc.QueryServiceStub(channel)  # type: ignore[no-untyped-call]
+        self.retention = retention_pb2_grpc.RetentionServiceStub(channel)  # type: ignore[no-untyped-call]
         self.health = channel.unary_unary(
             HEALTH_METHOD, request_serializer=encode_request, response_deserializer=decode_response
         )

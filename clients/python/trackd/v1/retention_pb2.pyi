@@ -201,14 +201,16 @@ class RetentionClass(_message.Message):
     def __init__(self, class_name: _Optional[str] = ..., state: _Optional[str] = ..., events: _Optional[int] = ..., held: _Optional[int] = ..., anonymous: bool = ..., steps: _Optional[_Iterable[_Union[RetentionStep, _Mapping]]] = ...) -> None: ...
 
 class RetentionStep(_message.Message):
-    __slots__ = ("rule", "due_ms", "due")
+    __slots__ = ("rule", "due_ms", "due", "done")
     RULE_FIELD_NUMBER: _ClassVar[int]
     DUE_MS_FIELD_NUMBER: _ClassVar[int]
     DUE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
     rule: str
     due_ms: int
     due: bool
-    def __init__(self, rule: _Optional[str] = ..., due_ms: _Optional[int] = ..., due: bool = ...) -> None: ...
+    done: bool
+    def __init__(self, rule: _Optional[str] = ..., due_ms: _Optional[int] = ..., due: bool = ..., done: bool = ...) -> None: ...
 
 class RetentionCopy(_message.Message):
     __slots__ = ("name", "kind", "target", "rows", "bytes", "verified")

@@ -1,4 +1,4 @@
-"""`trackd retention`: what a policy file says, and what is wrong with it. Applies nothing."""
+"""`trackd retention lint`, `record` and `schema`: what a policy file says, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ EXIT_PROBLEMS = 1
 EXIT_UNREADABLE = 2
 EXIT_CODES = "Exit codes: 0 the policy is sound, 1 it has problems, 2 it cannot be read (or wrong usage)."
 
-app = typer.Typer(
-    help="Check a retention policy and print what it says. Applying one is not there yet.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The policy, in TOML; deploy/retention.toml is an example.")]
 
 
@@ -38,7 +33,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-@app.command("lint", epilog=EXIT_CODES)
 @talks_to_a_daemon
 def lint(
     file: File,
@@ -83,7 +77,6 @@ def lint(
         say(f"sound: {len(policy.classes)} classes, policy {policy.digest[:12]}", "green")
 
 
-@app.command("record", epilog=EXIT_CODES)
 def record_(
     file: File,
     output_format: Annotated[Format, typer.Option("--format", help="Markdown for people, JSON for programs.")] = (
@@ -105,7 +98,6 @@ def record_(
         typer.echo(harmless_lines(markdown(policy)))
 
 
-@app.command("schema")
 def schema_() -> None:
     """Print the JSON Schema of policy files, for editors.
 
