@@ -113,5 +113,5 @@ def _keys(connection: apsw.Connection, sql: str, wanted: Iterable[str]) -> list[
 
 
 def _list(keys: Sequence[int]) -> str:
-    """For IN (...): numbers of ours, so nothing to bind; never true of none."""
-    return ",".join(map(str, keys)) or "NULL"
+    """For IN (...): numbers of ours, so nothing to bind. Of none it is false, and not NULL: NOT is said of it."""
+    return ",".join(map(str, keys))
