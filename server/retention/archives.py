@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from retention.facts import NOTHING_HELD, Copy, CopyKind, Held
 from retention.hold import Hold
 from retention.month import Month
@@ -16,6 +18,8 @@ from server.archive.folders import Folder, open_folder
 from server.errors import ConfigurationError, NotFound, Precondition
 from server.rewriting import MonthStocks, Selection
 from server.storage.contract import Store
+
+log = structlog.get_logger(__name__)
 
 RESTORED = "restored"
 
@@ -34,6 +38,15 @@ class ParquetArchives:
         self._now_ms = now_ms
         self._urls: dict[str, str] = {}
         self._held: dict[tuple[str, tuple[Hold, ...]], Held] = {}
+
+    def expire_restored(self) -> None:
+        """Removes restored months in the data directory whose time has come."""
+        if self._restored.is_dir():
+            from server.archive.restoring import expire
+
+            _require()
+            for one in expire(self._restored, self._now_ms()):
+                log.info("restored_month_expired", month=str(one.month), rows=one.rows)
 
     def learn(self, targets: Iterable[ArchiveTarget]) -> None:
         """Where these targets are."""

@@ -69,6 +69,7 @@ class Scheduler:
             if now_ms >= self._stock_due_ms:
                 self._stock_due_ms = now_ms + int(STOCK_S * 1000)
                 await self._service.status()
+                await self._service.expire_restored()
         except TrackdError as error:
             self._service.endings.ended(self._now_ms(), failed=[EVERY])
             log.error("retention_not_run", reason=error.reason, problem=str(error))

@@ -94,6 +94,7 @@ class RetentionService:
         self._call = on_writer
         self.policy = policy
         self._folder = folder
+        self._archives = archives
         self._now_ms = now_ms
         self._pace = Pace(rows_per_second)
         self._versions = _versions()
@@ -304,6 +305,10 @@ class RetentionService:
         found = await self._on(self._looking, look)
         self._note_overdue(policy, found.overdue, found.now_ms)
         return found
+
+    async def expire_restored(self) -> None:
+        """Restored months go when their time has come, whatever the policy says."""
+        await self._on(self._working, self._archives.expire_restored)
 
     async def evidence(self, after: int, limit: int) -> Sequence[bytes]:
         """Lines of the chain, oldest first."""

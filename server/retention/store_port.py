@@ -27,6 +27,9 @@ ATTEMPTS = 3
 class Archives(Protocol):
     """Where copies lie. Methods raise TrackdError."""
 
+    def expire_restored(self) -> None:
+        """Removes restored months in the data directory whose time has come."""
+
     def learn(self, targets: Iterable[ArchiveTarget]) -> None:
         """Where these targets are."""
 

@@ -12,6 +12,8 @@ from retention.hold import Hold
 from retention.policy import ArchiveTarget
 from server.archive import steps
 from server.archive.folders import open_folder
+from server.archive.manifest import load
+from server.archive.restoring import restore
 from server.retention.archives import ParquetArchives
 from server.rewriting import Selection
 from server.storage.contract import Store
@@ -60,3 +62,18 @@ def test_a_copy_that_was_half_destroyed_is_destroyed(tmp_path: Path, step: str) 
     assert again.destroy(copy, OCTOBER, [], silent) is None
     assert assert_tidy(open_folder(str(tmp_path / "cold"))) == []
     assert again.destroy(copy, OCTOBER, [HOLD], silent) is None
+
+
+def test_restored_months_go_by_themselves(tmp_path: Path) -> None:
+    """Those in the data directory, once their time has come; others stay."""
+    clock = [7]
+    archives = ParquetArchives(remembering(varied()), tmp_path / "data", lambda: clock[0])
+    archives.expire_restored()
+    copy = made(archives, remembering(varied()), str(tmp_path / "cold"))
+    folder, into = open_folder(str(tmp_path / "cold")), tmp_path / "data" / "restored"
+    restored = restore(folder, load(folder, copy.name), into, now_ms=7, expires_ms=20)
+    archives.expire_restored()
+    assert restored.path.exists()
+    clock[0] = 20
+    archives.expire_restored()
+    assert not restored.path.exists()

@@ -48,6 +48,9 @@ class FakeArchives:
     kept: dict[str, _Kept] = field(default_factory=dict)
     made: int = 0
 
+    def expire_restored(self) -> None:
+        """Has none."""
+
     def learn(self, targets: Iterable[ArchiveTarget]) -> None:
         """Needs none."""
 

@@ -33,6 +33,9 @@ TWO = POLICY.format(months=100).replace("two_person = []", 'two_person = ["drop"
 class Nowhere:
     """Archives of a target that does not answer."""
 
+    def expire_restored(self) -> None:
+        """Has none."""
+
     def learn(self, targets: Iterable[ArchiveTarget]) -> None:
         """Fine."""
 
