@@ -40,9 +40,10 @@ def verify(root: Path, unit: str) -> str:
     """What `systemd-analyze verify` says of a unit in a machine that has the daemon, and systemd's own units."""
     (root / "etc/systemd/system").mkdir(parents=True)
     (root / "etc/systemd/system/trackd.service").write_text(unit, "utf-8")
-    (root / "opt/trackd/bin").mkdir(parents=True)
-    (root / "opt/trackd/bin/trackd").write_text("#!/bin/sh\n", "ascii")
-    (root / "opt/trackd/bin/trackd").chmod(0o755)
+    for program in ("opt/trackd/bin/trackd", "bin/sh"):
+        (root / program).parent.mkdir(parents=True)
+        (root / program).write_text("#!/bin/sh\n", "ascii")
+        (root / program).chmod(0o755)
     shutil.copytree("/usr/lib/systemd/system", root / "usr/lib/systemd/system", symlinks=True)
     done = run("systemd-analyze", "verify", f"--root={root}", "trackd.service")
     return done.stdout + done.stderr
