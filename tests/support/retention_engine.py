@@ -47,6 +47,7 @@ class FakeArchives:
     failing: Collection[str] = ()
     kept: dict[str, _Kept] = field(default_factory=dict)
     made: int = 0
+    _held: dict[tuple[str, int, tuple[Hold, ...]], Held] = field(default_factory=dict)
 
     def expire_restored(self) -> None:
         """Has none."""
@@ -55,14 +56,20 @@ class FakeArchives:
         """Needs none."""
 
     def held(self, month: Month, copy: Copy, holds: Sequence[Hold]) -> Copy:
-        """Counted row by row."""
+        """Counted row by row, once for the same holds."""
+        key = (copy.name, copy.rows, tuple(holds))
+        if key not in self._held:
+            self._held[key] = self._count(month, copy, holds)
+        return replace(copy, held=self._held[key])
+
+    def _count(self, month: Month, copy: Copy, holds: Sequence[Hold]) -> Held:
         by: Counter[str] = Counter()
         union = 0
         for event, form in self.kept[copy.name].rows:
             codes = _codes(month, event, form, holds)
             union += bool(codes)
             by.update(codes)
-        return replace(copy, held=Held(union, tuple(sorted(by.items()))) if union else NOTHING_HELD)
+        return Held(union, tuple(sorted(by.items()))) if union else NOTHING_HELD
 
     def make(
         self, month: Month, counted: MonthStocks, rows: Selection, target: ArchiveTarget, plan_id: str, heard: Heard
