@@ -125,7 +125,9 @@ class Daemon:
             guards.access,
             guards.certificates,
             self._retention,
-            ControlSocket(Path(config.listen.control or Path(config.data, "control.sock"))),
+            ControlSocket(
+                Path(config.listen.control or Path(config.data, "control.sock")), chosen=bool(config.listen.control)
+            ),
         )
         self.exporter = Exporter(
             config.listen.metrics,

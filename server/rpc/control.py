@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 PATH_BYTES_MAX = 107
 """sun_path, unix(7)."""
+CHOOSE = "choose another, shorter path in listen.control"
 _CHUNK_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -31,26 +32,31 @@ _CREDENTIALS = struct.Struct("3i")
 class ControlSocket:
     """DATA/control.sock. `address` is for the gRPC server to listen on."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigurationError(ADDRESS_UNUSABLE) if there cannot be a socket."""
+    def __init__(self, path: Path, *, chosen: bool = True) -> None:
+        """Raises ConfigurationError(ADDRESS_UNUSABLE) if there cannot be a socket where somebody chose to have one.
+
+        Where nobody did, as beside data with a long path, the daemon goes without and says so.
+        """
         self.path = path
+        self.exists = True
         self._inner = path.with_name("control") / "grpc.sock"
         self._word = f"trackd-{secrets.token_hex(8)}"
         self._server: asyncio.Server | None = None
         self._connections = 0
         self._open: set[asyncio.Task[None]] = set()
         try:
-            if len(os.fsencode(self._inner)) > PATH_BYTES_MAX:
+            if max(len(os.fsencode(one)) for one in (path, self._inner)) > PATH_BYTES_MAX:
                 raise OSError(f"the path has more than {PATH_BYTES_MAX} bytes")
             self._inner.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._inner.parent.chmod(0o700)
             self._inner.unlink(missing_ok=True)
         except OSError as error:
-            raise ConfigurationError(
-                "ADDRESS_UNUSABLE",
-                f"{path} cannot be a Unix socket: {error}",
-                hint="choose another, shorter path in listen.control",
-            ) from error
+            if chosen:
+                raise ConfigurationError(
+                    "ADDRESS_UNUSABLE", f"{path} cannot be a Unix socket: {error}", hint=CHOOSE
+                ) from error
+            self.exists = False
+            log.warning("no_control_socket", problem=str(error), hint=CHOOSE)
 
     @property
     def address(self) -> str:
@@ -59,6 +65,8 @@ class ControlSocket:
 
     async def start(self) -> None:
         """Begins to take connections. Only the daemon's user and root can open the socket."""
+        if not self.exists:
+            return
         self.path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
@@ -72,7 +80,8 @@ class ControlSocket:
             self._server.close()
         for task in self._open:
             task.cancel()
-        self.path.unlink(missing_ok=True)
+        if self.exists:
+            self.path.unlink(missing_ok=True)
 
     def uid_of(self, peer: str) -> int | None:
         """Who is behind the address that gRPC gives of a peer; None for one that did not come through here."""

@@ -19,7 +19,7 @@ from server.query.service import QueryService
 from server.retention.service import RetentionService
 from server.rpc import calls, ingest, query, retention, subscribe
 from server.rpc.borrowed import hardened
-from server.rpc.control import ControlSocket
+from server.rpc.control import CHOOSE, ControlSocket
 from server.rpc.credentials import credentials
 from server.rpc.doors import cloud_events, otlp
 from server.rpc.gate import Gate
@@ -112,7 +112,8 @@ class RpcServer:
                 self.port = self._server.add_secure_port(address, credentials(certificates))
             else:
                 self.port = self._server.add_insecure_port(address)
-            self._server.add_insecure_port(control.address)
+            if control.exists:
+                self._server.add_insecure_port(control.address)
         except RuntimeError as error:
             raise ConfigurationError(
                 "ADDRESS_IN_USE",
@@ -134,7 +135,9 @@ class RpcServer:
             raise PermissionDenied(
                 "CONTROL_ONLY",
                 "this is served on the daemon's Unix socket only, to its own user and root",
-                hint=f"run it where the daemon runs, with --target unix:{self._control.path}",
+                hint=f"run it where the daemon runs, with --target unix:{self._control.path}"
+                if self._control.exists
+                else f"this daemon has no such socket: {CHOOSE}",
             )
         return f"uid:{uid}"
 
