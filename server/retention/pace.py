@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable
 
+NICE = 10
 WAIT_S_MAX = 0.2
 """So long at most in one go, so that whoever wants the work to stop is heard."""
+
+
+def give_way() -> None:
+    """This thread, and those that it begins, get what processors others leave (setpriority(2), of threads on Linux).
+
+    What holds nobody up but takes long, such as sorting an index or reading a digest back, is not paced by rows.
+    """
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 class Pace:

@@ -36,7 +36,7 @@ from server.model import Batch, MonthState
 from server.retention import receipts
 from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
-from server.retention.pace import Pace
+from server.retention.pace import Pace, give_way
 from server.retention.plans import refusal, require_guards
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.quiet import Quiet
@@ -99,7 +99,7 @@ class RetentionService:
         self._pace = Pace(rows_per_second)
         self._versions = _versions()
         self._loop = asyncio.get_running_loop()
-        self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention")
+        self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention", initializer=give_way)
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention-look")
         self.quiet = Quiet(store, quiet_s)
         self._reopening: set[Month] = set()
