@@ -23,6 +23,8 @@ from tests.support.serving import serving
 from tests.support.subscriber import NEVER, Subscriber, kinds, positions, rest
 from tests.support.wire import Refusal, channels, ended, event, field, now_ms, refused
 
+SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
+"""Of a client that takes nothing beyond what it is asked for: gRPC's own windows grow to tens of megabytes a stream."""
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 DAY_MS = 86_400_000
 SERVICE = "trackd.v1.SubscribeService"
@@ -239,7 +241,7 @@ def test_who_does_not_read_costs_a_page_and_is_never_cut_off(tmp_path: Path) -> 
     with serving(tmp_path) as daemon, Client(daemon.target) as client:
         send(client, *(event(metadata=text) for _ in range(1_000)))
         before = resident_mb(daemon)
-        with open_channel(daemon.target) as channel:
+        with grpc.insecure_channel(daemon.target, options=SMALL_WINDOW) as channel:
             deaf = [Subscriber(channel, after_position=0) for _ in range(20)]
             for subscriber in deaf:
                 subscriber.next()
