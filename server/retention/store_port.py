@@ -195,15 +195,8 @@ class StorePort:
             )
             if left is None:
                 return self._committed(outcome, lambda: self._store.records.remove_copy(month, name, evidence(outcome)))
-            return self._committed(outcome, lambda: self._replace_copy(month, name, left, evidence(outcome)))
-
-    def _replace_copy(self, month: Month, name: str, left: Copy, deed: Deed) -> None:
-        """What is left may have another name; the old one goes with the deed."""
-        if left.name != name:
-            self._store.records.put_copy(month, left, deed)
-            self._store.records.remove_copy(month, name, deed)
-        else:
-            self._store.records.put_copy(month, left, deed)
+            # Under the same name: it takes the place of what it was.
+            return self._committed(outcome, lambda: self._store.records.put_copy(month, left, evidence(outcome)))
 
     def forget_names(self) -> int:
         """See Port."""
