@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trackd
 
 from tests.e2e.conftest import DaemonProcess, run
 
@@ -120,7 +121,10 @@ def test_an_import_survives_daemons_that_are_killed(daemon: DaemonProcess, tmp_p
     def murderer() -> None:
         nonlocal kills
         rng = random.Random(5)
-        while kills < 6 and not stop.wait(rng.uniform(0.1, 0.5)):
+        with trackd.Client(daemon.target) as client:  # the middle of an import begins with its first event
+            while not client.count_events().events and not stop.wait(0.01):
+                pass
+        while kills < 6 and not stop.wait(rng.uniform(0.05, 0.4)):
             daemon.kill()
             kills += 1
             daemon.start()
