@@ -26,6 +26,8 @@ def plan(policy: Policy, facts: Facts, now_ms: int, accepted: Iterable[str] = ()
     actions: list[Action] = []
     withheld: list[Withheld] = []
     for month in sorted(facts.months, key=lambda one: one.month):
+        if not (month.stocks or month.copies):
+            continue  # nothing is left of it
         of_month = _Month(policy, facts, month, now_ms)
         of_month.walk()
         actions += of_month.actions

@@ -30,6 +30,18 @@ class Noted:
     clock_accepted_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """All that the facts of a month are made of."""
+
+    info: MonthInfo
+    counted: MonthStocks
+    holds: tuple[Hold, ...]
+    copies: Sequence[Copy]
+    lost: Losses
+    frozen: frozenset[str]
+
+
 class Stocktaking:
     """Takes stock again and again; sealed months that are what they were are not counted again. For one thread."""
 
@@ -49,6 +61,8 @@ class Stocktaking:
         self._is_importing = is_importing
         self._is_ingesting = is_ingesting
         self._known: dict[MonthInfo, tuple[tuple[Hold, ...], MonthStocks]] = {}
+        self._made: dict[Month, tuple[_Seen, MonthFacts]] = {}
+        """The facts of a month, and what they were made of: most months are what they were."""
 
     def noted(self) -> Noted:
         """The records, as of one moment."""
@@ -89,11 +103,25 @@ class Stocktaking:
 
     def _month(self, reader: Reader, info: MonthInfo, noted: Noted) -> MonthFacts:
         month = info.month
-        counted = self._counted(reader, info, noted.holds)
-        lost = noted.losses.get(month, {})
-        copies = tuple(self._held_copy(month, copy, noted.holds) for copy in noted.copies.get(month, ()))
+        seen = _Seen(
+            info,
+            self._counted(reader, info, noted.holds),
+            noted.holds,
+            noted.copies.get(month, ()),
+            noted.losses.get(month, {}),
+            noted.frozen.get(month, frozenset()),
+        )
+        before, made = self._made.get(month, (None, None))
+        if made is None or before != seen:
+            made = self._facts_of(seen)
+            self._made[month] = (seen, made)
+        return made
+
+    def _facts_of(self, seen: _Seen) -> MonthFacts:
+        info, counted = seen.info, seen.counted
+        copies = tuple(self._held_copy(info.month, copy, seen.holds) for copy in seen.copies)
         return MonthFacts(
-            month=month,
+            month=info.month,
             generation=info.generation,
             digest=counted.digest,
             sealed=bool(counted.digest),
@@ -101,8 +129,8 @@ class Stocktaking:
             min_ms=counted.first_ms if counted.stocks else None,
             max_ms=counted.last_ms if counted.stocks else None,
             late_events=info.state is MonthState.OPEN and info.generation > 1,
-            frozen=noted.frozen.get(month, frozenset()),
-            gone=tuple(sorted((name, loss.since_ms) for name, loss in lost.items() if loss.gone)),
+            frozen=seen.frozen,
+            gone=tuple(sorted((name, loss.since_ms) for name, loss in seen.lost.items() if loss.gone)),
             copies=copies,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -67,11 +66,8 @@ _merged_request = twins.twin(ingest_pb2.AppendRequest, _merge_events)
 
 _ALWAYS = ("id", "type", "user_id", "timestamp_ms", "metadata")
 _OFTEN_ABSENT = ("session_id", "client_ip", "description")
-
-
-@lru_cache
-def _getter(extra: tuple[str, ...]) -> Callable[[event_pb2.Event], tuple[Any, ...]]:
-    return attrgetter(*_ALWAYS, *extra)
+_GETTERS = {name: attrgetter(name) for name in (*_ALWAYS, *_OFTEN_ABSENT)}
+_tags_of = attrgetter("tags")
 
 
 def offered(events: Iterable[event_pb2.Event], merged: message.Message) -> Offered:
@@ -79,9 +75,9 @@ def offered(events: Iterable[event_pb2.Event], merged: message.Message) -> Offer
     sent = list(events)
     if not sent:
         return Offered((), (), (), (), (), (), (), ())
-    extra = tuple(name for name in _OFTEN_ABSENT if merged.HasField(name))
-    ids, types, users, times, metadata, *more = zip(*map(_getter(extra), sent), strict=True)
-    given = dict(zip(extra, more, strict=True))
+    # Column by column: a tuple an event, turned around afterwards, takes half as long again.
+    ids, types, users, times, metadata = (list(map(_GETTERS[name], sent)) for name in _ALWAYS)
+    given = {name: list(map(_GETTERS[name], sent)) for name in _OFTEN_ABSENT if merged.HasField(name)}
     absent = Absent(len(sent))
     timestamps: Sequence[int | None] = times
     if 0 in times:
@@ -89,7 +85,7 @@ def offered(events: Iterable[event_pb2.Event], merged: message.Message) -> Offer
     tags: dict[int, tuple[str, ...]] = {}
     changes: dict[int, OfferedChange] = {}
     if merged.tags:  # type: ignore[attr-defined]
-        tags = {row: tuple(labels) for row, event in enumerate(sent) if (labels := event.tags)}
+        tags = {row: tuple(labels[:]) for row, labels in enumerate(map(_tags_of, sent)) if labels}
     if merged.HasField("change"):
         changes = {row: _offered_change(event.change) for row, event in enumerate(sent) if event.HasField("change")}
     return Offered(

@@ -194,11 +194,10 @@ class EngineStore:
     @property
     def months(self) -> dict[Month, KeptMonth]:
         """All of them as numbers; those in which nothing has happened since are not counted again."""
-        records = self.store.records
-        copies = records.copies()
+        copies, frozen = self.store.records.copies(), self.store.records.frozen_types
         for info in self.store.months():
             accepted = self._accepted.get(info.month, Counter()).total()
-            state = (info, accepted, tuple(copies.get(info.month, ())), records.frozen_types.get(info.month))
+            state = (info, accepted, tuple(copies.get(info.month, ())), frozen.get(info.month))
             known = self._known.get(info.month)
             if known is None or known[0] != state:
                 self._known[info.month] = (state, self._month(info.month))

@@ -253,19 +253,18 @@ class MonthFile:
         users: dict[int, str] = {}
         for part in slices:
             batch, keys = part.batch, part.keys
-            new = BitMap(keys.users) - self._users - self._fresh_users
+            mine = keys.users if part.rows is None else [keys.users[row] for row in part.rows]
+            new = BitMap(mine) - self._users - self._fresh_users
             if new:
-                if part.rows is None:
-                    named = dict(zip(keys.users, batch.user_ids, strict=True))
-                else:
-                    named = {keys.users[row]: batch.user_ids[row] for row in part.rows}
-                users.update((key, named[key]) for key in new if key in named)
-                self._fresh_users |= BitMap(users)
+                named = dict(zip(keys.users, batch.user_ids, strict=True))
+                users.update((key, named[key]) for key in new)
+                self._fresh_users |= new
             if new_types := set(keys.types) - self._types:
                 names = dict(zip(keys.types, batch.types, strict=True))
                 self._put("types", {key: names[key] for key in new_types})
                 self._types |= new_types
-        self._put("users", users)
+        # In the order of the B-tree, whose pages are visited once each then.
+        self._put("users", dict(sorted(users.items())))
 
     def _write_sources(self, slices: Sequence[Slice], missing: set[int]) -> None:
         """Only of batches that stored something: what the months name is what `Store.sources` tells."""

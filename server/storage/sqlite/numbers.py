@@ -79,19 +79,25 @@ class UserKeys:
         try:
             return list(map(self._cache.__getitem__, names))
         except KeyError:
-            self._learn(set(names))
-            return list(map(self._cache.__getitem__, names))
+            # Each look at a large cache costs as much as a row does in SQLite: no name is looked up more than twice.
+            found = list(map(self._cache.get, names))
+            unknown = {name for name, key in zip(names, found, strict=True) if key is None}
+            if len(self._cache) + len(unknown) > CACHED_USERS_MAX:
+                self._begin_anew()
+                self._learn(set(names) - {""})
+                return list(map(self._cache.__getitem__, names))
+            self._learn(unknown)
+            return [self._cache[name] if key is None else key for name, key in zip(names, found, strict=True)]
 
     def known(self, name: str) -> int | None:
         """From any thread: the key of a name, if it was seen lately. What is not here is in the catalog."""
         return self._cache.get(name)
 
-    def _learn(self, names: set[str]) -> None:
-        missing = names.difference(self._cache)
-        if len(self._cache) + len(missing) > CACHED_USERS_MAX:
-            self.flush()
-            self._cache = {"": 0}
-            missing = names - {""}
+    def _begin_anew(self) -> None:
+        self.flush()
+        self._cache = {"": 0}
+
+    def _learn(self, missing: set[str]) -> None:
         known = self._catalog.user_keys(missing)
         self._cache.update(known)
         new = sorted(missing - known.keys())

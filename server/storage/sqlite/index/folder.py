@@ -22,7 +22,7 @@ from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.index.indexes import Indexes, OpenIndexes
 from server.storage.sqlite.index.labelling import Dimensions, labels_of
 from server.storage.sqlite.index.reading import RunInfo
-from server.storage.sqlite.index.rows import Rows, distinct
+from server.storage.sqlite.index.rows import Rows, TagStretch, distinct
 from server.storage.sqlite.index.tail import BLOCK_ROWS, Span, Tail, month_of
 from server.storage.sqlite.index.truth import Truth
 
@@ -201,7 +201,7 @@ class Folder:
             span = view.spans[0]
         rows, ordinals = span.rows, span.months
         up_to = int(rows.position[-1])
-        tags = [entry for entry in span.block.tags.copy() if rows.position[0] <= entry[0] <= up_to]
+        tags = span.block.tags.copy()
         watermarks: dict[Month, int] = {}
         for number in distinct(ordinals).tolist():
             month = month_of(number)
@@ -216,8 +216,8 @@ class Folder:
                 watermarks[month] = up_to
         self._tail.folded(up_to, watermarks)
 
-    def _put(self, file: IndexFile, rows: Rows, tags: Sequence[tuple[int, tuple[str, ...]]], watermark: int) -> None:
-        """Adds rows as a run, and moves the watermark."""
+    def _put(self, file: IndexFile, rows: Rows, tags: Sequence[TagStretch], watermark: int) -> None:
+        """Adds rows as a run, and moves the watermark. `tags` may have other rows as well."""
         _old, removals = file.state()
         with self._transaction(file):
             if len(rows):
@@ -235,7 +235,8 @@ class Folder:
         watermark, _removals = file.state()
         floor = self._tail.view.floor
         if watermark < floor:
-            rows, tags = self._truth.rows(month, watermark, floor, BLOCK_ROWS)
+            rows, tagged = self._truth.rows(month, watermark, floor, BLOCK_ROWS)
+            tags = [TagStretch(0, dict(tagged))]
             if len(rows) == BLOCK_ROWS:
                 self._put(file, rows, tags, int(rows.position[-1]))
                 return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from server.storage.sqlite.index.building import NO_LABELS, Labels
 from server.storage.sqlite.index.file import IndexFile, Label
-from server.storage.sqlite.index.rows import Positions, Rows, distinct
+from server.storage.sqlite.index.rows import Positions, Rows, TagStretch, distinct
 from server.storage.sqlite.index.tables import TAG
 from server.storage.sqlite.index.truth import RAW_CHARACTERS_MAX, Truth
 
@@ -32,7 +32,7 @@ ROWS_AT_ONCE = 8_192
 def labels_of(
     file: IndexFile,
     rows: Rows,
-    tagged: Sequence[tuple[int, tuple[str, ...]]],
+    tagged: Sequence[TagStretch],
     dimensions: Dimensions,
     truth: Truth,
 ) -> tuple[Labels, list[tuple[int, str]]]:
@@ -63,14 +63,22 @@ Named: TypeAlias = "tuple[Positions, NDArray[np.int64]]"
 """Positions, and the number of a name for each."""
 
 
-def _tags(names: dict[Label, int], tagged: Sequence[tuple[int, tuple[str, ...]]]) -> Iterator[Named]:
-    together: dict[tuple[str, ...], list[int]] = {}
-    for position, tags in tagged:
-        together.setdefault(tags, []).append(position)
-    for tags, positions in together.items():
-        where = np.array(positions, np.int64)
+def _tags(names: dict[Label, int], tagged: Sequence[TagStretch]) -> Iterator[Named]:
+    codes: dict[tuple[str, ...], int] = {}
+    columns = []
+    for part in tagged:
+        for tags in set(part.tags.values()).difference(codes):
+            codes[tags] = len(codes)
+        code = np.fromiter(map(codes.__getitem__, part.tags.values()), np.int64, count=len(part.tags))
+        columns.append((part.positions, code))
+    if not codes:
+        return
+    position, code = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.argsort(code, kind="stable")
+    edges = np.searchsorted(code[order], np.arange(len(codes) + 1)).tolist()
+    for tags, low, high in zip(codes, edges, edges[1:], strict=False):
         for tag in dict.fromkeys(tags):
-            yield where, np.full(len(where), names.setdefault((TAG, "", tag), len(names)))
+            yield position[order[low:high]], np.full(high - low, names.setdefault((TAG, "", tag), len(names)))
 
 
 class _Codes:

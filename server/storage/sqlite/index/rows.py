@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -44,6 +44,27 @@ class Rows:
 EMPTY = Rows(
     np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint32)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TagStretch:
+    """The tags of the events `base + row`, for rows that have any: as a batch has them, with no object an event."""
+
+    base: int
+    tags: Mapping[int, tuple[str, ...]]
+
+    @property
+    def positions(self) -> Positions:
+        """Of the events, in the order of `tags`."""
+        return np.fromiter(self.tags, np.int64, count=len(self.tags)) + self.base
+
+    def items(self) -> Iterable[tuple[int, tuple[str, ...]]]:
+        """(position, tags)."""
+        return ((self.base + row, tags) for row, tags in self.tags.items())
+
+    def without(self, positions: Collection[int]) -> TagStretch:
+        """A copy without these events."""
+        return TagStretch(0, {position: tags for position, tags in self.items() if position not in positions})
 
 
 def joined(parts: Iterable[Rows]) -> Rows:

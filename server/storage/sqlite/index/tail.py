@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retention.month import Month
-from server.storage.sqlite.index.rows import Keys, Rows, distinct, joined
+from server.storage.sqlite.index.rows import Keys, Rows, TagStretch, distinct, joined
 
 BLOCK_ROWS = 65_536
 """Folded at once: the size of the smallest runs. 20 ms of work."""
@@ -48,8 +48,8 @@ class Block:
         self.type = np.empty(size, np.uint32)
         self.user = np.empty(size, np.uint32)
         self.source = np.empty(size, np.uint32)
-        self.tags: list[tuple[int, tuple[str, ...]]] = []
-        """(position, tags) of those that have any, rising."""
+        self.tags: list[TagStretch] = []
+        """Of those that have any: as they came, batch by batch."""
 
     def rows(self, low: int, high: int) -> Rows:
         """A stretch of the block; shares its memory."""
@@ -65,7 +65,7 @@ class Block:
         for name in ("month", "position", "timestamp_ms", "type", "user", "source"):
             getattr(copy, name)[:] = getattr(self, name)[kept]
         gone = set(positions)
-        copy.tags = [entry for entry in self.tags if entry[0] not in gone]
+        copy.tags = [part.without(gone) for part in self.tags]
         return copy
 
 
@@ -135,9 +135,10 @@ class TailView:
         return joined(found)
 
     def tags(self, positions: NDArray[np.int64]) -> Iterable[tuple[int, tuple[str, ...]]]:
-        """(position, tags) of those of the positions that have any; positions rise."""
+        """(position, tags) of those of the positions that have any."""
         wanted = set(positions.tolist())
-        return [entry for part in self.spans for entry in part.block.tags.copy() if entry[0] in wanted]
+        stretches = [stretch for part in self.spans for stretch in part.block.tags.copy()]
+        return [entry for stretch in stretches for entry in stretch.items() if entry[0] in wanted]
 
 
 def _above(part: Span, watermarks: Mapping[int, int]) -> NDArray[np.bool_]:
@@ -259,10 +260,9 @@ class Tail:
             block.user[part] = users[some]
             block.source[part] = batch.source
             if batch.tags:
-                rows = (
-                    sorted(batch.tags) if len(some) == len(stamps) else filter(batch.tags.__contains__, some.tolist())
-                )
-                block.tags += [(batch.base + row, batch.tags[row]) for row in rows]
+                rows = filter(batch.tags.__contains__, some.tolist())
+                mine = batch.tags if len(some) == len(stamps) else {row: batch.tags[row] for row in rows}
+                block.tags.append(TagStretch(batch.base, mine))
             block.used += len(some)
             done += len(some)
         if self._current.used == self._current.size:
