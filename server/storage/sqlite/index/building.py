@@ -27,6 +27,7 @@ from server.storage.sqlite.index.rows import (
     Rows,
     Sorted,
     merge,
+    places,
     sort,
 )
 from server.storage.sqlite.index.tables import Projection
@@ -72,9 +73,8 @@ class Built(Run):
             return self._by_type
         if projection is Projection.BY_USER:
             return sort(self._rows.user, self._rows, self._month.start_ms)
-        kept = np.isin(self._labels.position, self._rows.position)
-        places = np.searchsorted(self._rows.position, self._labels.position[kept])
-        return sort(self._labels.label[kept], self._rows.take(places), self._month.start_ms)
+        place, kept = places(self._rows.position, self._labels.position)
+        return sort(self._labels.label[kept], self._rows.take(place[kept]), self._month.start_ms)
 
     def quarters(self) -> Quarters:
         return count_quarters(self._by_type, self._month.start_ms)

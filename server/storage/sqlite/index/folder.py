@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import structlog
 
 from retention.month import Month
@@ -22,8 +23,8 @@ from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.index.indexes import Indexes, OpenIndexes
 from server.storage.sqlite.index.labelling import Dimensions, labels_of
 from server.storage.sqlite.index.reading import RunInfo
-from server.storage.sqlite.index.rows import Rows, TagStretch, distinct
-from server.storage.sqlite.index.tail import BLOCK_ROWS, Span, Tail, month_of
+from server.storage.sqlite.index.rows import Rows, TagStretch, distinct, joined
+from server.storage.sqlite.index.tail import BLOCK_ROWS, Tail, month_of
 from server.storage.sqlite.index.truth import Truth
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,8 @@ MERGE_ROWS_MAX = 2_000_000
 FULL_MERGE_S = 30.0
 """So often at most, and only while nothing comes in, all runs of a month become one, whatever their sizes: late events
 leave small runs behind that share nearly every cell of the rollups with the large one."""
+BLOCKS_AT_ONCE = 2
+"""Full ones become one run: who is behind makes fewer of them, which are fewer to merge."""
 RETRY_S = 5.0
 
 
@@ -121,9 +124,8 @@ class Folder:
 
     def step(self) -> bool:
         """Does one piece of work, the most urgent first; False if there is none."""
-        span = self._next_span()
-        if span is not None:
-            self._fold(span)
+        if self._fold_is_due():
+            self._fold()
             return True
         for month in self._due(self._to_remove):
             with self._attempt(month):
@@ -178,30 +180,30 @@ class Folder:
 
     # Folding the tail
 
-    def _next_span(self) -> Span | None:
+    def _fold_is_due(self) -> bool:
         spans = self._tail.view.spans
         if not spans:
             self._partial_since = None
-            return None
-        first = spans[0]
-        if len(spans) > 1 or first.high == first.block.size:
-            return first
+            return False
+        if len(spans) > 1 or spans[0].is_full:
+            return True
         now = time.monotonic()
         if self._partial_since is None:
             self._partial_since = now
-        return first if self._tail.hurry or now - self._partial_since >= PARTIAL_AFTER_S else None
+        return self._tail.hurry or now - self._partial_since >= PARTIAL_AFTER_S
 
-    def _fold(self, span: Span) -> None:
-        """Makes a run a month out of a part of the tail. Months that have gaps get one more."""
+    def _fold(self) -> None:
+        """Makes a run a month out of the oldest part of the tail. Months that have gaps get one more."""
         self._partial_since = None
         with self.removal_lock:
             view = self._tail.view
             if not view.spans:
                 return
-            span = view.spans[0]
-        rows, ordinals = span.rows, span.months
+        first, *more = view.spans[:BLOCKS_AT_ONCE]
+        spans = [first, *(span for span in more if span.is_full)]
+        rows, ordinals = joined(span.rows for span in spans), np.concatenate([span.months for span in spans])
         up_to = int(rows.position[-1])
-        tags = span.block.tags.copy()
+        tags = [stretch for span in spans for stretch in span.block.tags.copy()]
         watermarks: dict[Month, int] = {}
         for number in distinct(ordinals).tolist():
             month = month_of(number)

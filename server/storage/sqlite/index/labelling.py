@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from server.storage.sqlite.index.building import NO_LABELS, Labels
 from server.storage.sqlite.index.file import IndexFile, Label
-from server.storage.sqlite.index.rows import Positions, Rows, TagStretch, distinct
+from server.storage.sqlite.index.rows import Keys, Positions, Rows, TagStretch, distinct, places
 from server.storage.sqlite.index.tables import TAG
 from server.storage.sqlite.index.truth import RAW_CHARACTERS_MAX, Truth
 
@@ -49,7 +49,7 @@ def labels_of(
     if not parts:
         return NO_LABELS, covered
     position, name = (np.concatenate(column) for column in zip(*parts, strict=True))
-    mine = np.isin(position, rows.position)
+    _place, mine = places(rows.position, position)
     position, name = position[mine], name[mine]
     used = distinct(name)
     all_names = list(names)
@@ -58,6 +58,9 @@ def labels_of(
     order = np.argsort(position, kind="stable")
     return Labels(position[order], labels[name[order]]), covered
 
+
+NUMBERED_MAX = 1 << 20
+"""Pairs of type and value up to here are numbered by a table of all that there may be."""
 
 Named: TypeAlias = "tuple[Positions, NDArray[np.int64]]"
 """Positions, and the number of a name for each."""
@@ -106,20 +109,22 @@ def _dimensions(
     types = [kind for kind in present if kind in dimensions]
     wanted = {(kind, key) for kind in types for key in dimensions[kind]}
     keys = sorted({key for _kind, key in wanted})
+    if not keys:
+        return [], []
+    if len(types) < len(present):
+        rows = rows.take(np.isin(rows.type, types))
     codes: dict[str, _Codes] = {key: _Codes() for key in keys}
     columns: dict[str, list[NDArray[np.int64]]] = {key: [] for key in keys}
     position: list[Positions] = []
-    for start in range(0, len(rows) if keys else 0, ROWS_AT_ONCE):
+    for start in range(0, len(rows), ROWS_AT_ONCE):
         part = rows.position[start : start + ROWS_AT_ONCE]
         values = truth.values(file.month, None if len(types) == len(present) else types, keys, part)
-        mine = np.isin(values.position, part)
+        _place, mine = places(part, values.position)
         position.append(values.position[mine])
         for key, raw in zip(keys, values.raw, strict=True):
             columns[key].append(codes[key].of(raw)[mine])
-    if not position:
-        return [], []
     where = np.concatenate(position)
-    kinds = rows.type[np.searchsorted(rows.position, where)].astype(np.int64)
+    kinds = rows.type[places(rows.position, where)[0]]
     found = []
     for key in keys:
         code = np.concatenate(columns[key])
@@ -137,11 +142,11 @@ def _named(
     wanted: set[tuple[int, str]],
     key: str,
     values: Sequence[str | None],
-    kinds: NDArray[np.int64],
+    kinds: Keys,
     code: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """The name of each value of a key, -1 where it has none; types that have such values are not `wanted` any more."""
-    pairs, place = np.unique(kinds * max(len(values), 1) + code, return_inverse=True)
+    pairs, place = _numbered(kinds.astype(np.int64) * len(values) + code)
     numbers = []
     for pair in pairs.tolist():
         kind, at = divmod(pair, len(values))
@@ -150,6 +155,15 @@ def _named(
             wanted.discard((kind, key))
         numbers.append(-1 if value is None else names.setdefault((kind, key, value), len(names)))
     return np.array(numbers, np.int64)[place]
+
+
+def _numbered(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each of some small integers once, rising; and which of these each one is. Without sorting, if they are small."""
+    if not len(values) or int(values.max()) >= NUMBERED_MAX:
+        return np.unique(values, return_inverse=True)
+    there = np.zeros(int(values.max()) + 1, np.bool_)
+    there[values] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[values]
 
 
 def value_of(raw: str | None) -> tuple[bool, str | None]:

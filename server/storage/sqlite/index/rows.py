@@ -67,6 +67,19 @@ class TagStretch:
         return TagStretch(0, {position: tags for position, tags in self.items() if position not in positions})
 
 
+def places(positions: Positions, wanted: Positions) -> tuple[NDArray[np.int64], Mask]:
+    """Where each wanted position is among rising ones, and whether it is there at all."""
+    if not len(positions):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+    first, last = positions[0], positions[-1]
+    if last - first == len(positions) - 1:  # without a gap, as nearly always: nothing has to be searched
+        place = wanted - first
+        there = (wanted >= first) & (wanted <= last)
+        return np.where(there, place, 0), there
+    place = np.minimum(np.searchsorted(positions, wanted), len(positions) - 1)
+    return place, positions[place] == wanted
+
+
 def joined(parts: Iterable[Rows]) -> Rows:
     """All rows, one part after the other."""
     some = [part for part in parts if len(part)]

@@ -80,6 +80,11 @@ class Span:
     def __len__(self) -> int:
         return self.high - self.low
 
+    @property
+    def is_full(self) -> bool:
+        """Whether its block takes no more."""
+        return self.high == self.block.size
+
     def may_hold(self, months: Iterable[int]) -> bool:
         """False if it has no events of these months, which are ordinals."""
         within = self.block.months if len(self) else None
@@ -260,9 +265,10 @@ class Tail:
             block.user[part] = users[some]
             block.source[part] = batch.source
             if batch.tags:
-                rows = filter(batch.tags.__contains__, some.tolist())
-                mine = batch.tags if len(some) == len(stamps) else {row: batch.tags[row] for row in rows}
-                block.tags.append(TagStretch(batch.base, mine))
+                tags = batch.tags
+                if len(some) < len(stamps):
+                    tags = {row: tags[row] for row in filter(tags.__contains__, some.tolist())}
+                block.tags.append(TagStretch(batch.base, tags))
             block.used += len(some)
             done += len(some)
         if self._current.used == self._current.size:

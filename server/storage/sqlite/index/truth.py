@@ -67,18 +67,25 @@ class Truth:
         """The values of metadata keys in those events between the first and the last position that are of some types.
 
         One row for all: each row would cost the writer a change of the interpreter lock. One JSON function a key: to
-        take a value apart in SQL takes twice as long, and there are few different ones.
+        take a value apart in SQL takes twice as long, and there are few different ones. If there are as many events as
+        positions they are those; only otherwise it is asked which.
         """
         arrays = "".join(
             f", json_group_array(substr(nullif(metadata, '') -> ?, 1, {RAW_CHARACTERS_MAX}))" for _key in keys
         )
-        sql = f"SELECT json_group_array(position){arrays} FROM {events_table(month)} WHERE position BETWEEN ? AND ?"
-        bindings: questions.Bindings = [*map(questions.path_of, keys), int(positions[0]), int(positions[-1])]
+        events = f"FROM {events_table(month)} WHERE position BETWEEN ? AND ?"
+        bindings: questions.Bindings = [int(positions[0]), int(positions[-1])]
         if types is not None:
-            sql += f" AND type IN ({','.join('?' * len(types))})"
+            events += f" AND type IN ({','.join('?' * len(types))})"
             bindings += types
-        ((found, *values),) = self._fetch(month, sql, bindings)
-        return Values(np.array(orjson.loads(found), np.int64), [orjson.loads(texts) for texts in values])
+        paths: questions.Bindings = list(map(questions.path_of, keys))
+        ((count, *values),) = self._fetch(month, f"SELECT count(*){arrays} {events}", [*paths, *bindings])
+        if count != len(positions):
+            ((found, *values),) = self._fetch(
+                month, f"SELECT json_group_array(position){arrays} {events}", [*paths, *bindings]
+            )
+            positions = np.array(orjson.loads(found), np.int64)
+        return Values(positions, [orjson.loads(texts) for texts in values])
 
     def removals_generation(self, month: Month) -> int:
         """The last generation of removals; 0 if nothing was ever erased from the month."""
