@@ -125,9 +125,13 @@ _BACKSLASH = np.arange(256) == ord("\\")
 
 
 def _has(texts: Any, bytes_: Any) -> bool:
-    """Whether one of these bytes is in one of the texts."""
-    data = texts.buffers()[2]
-    return data is not None and bool(bytes_[np.frombuffer(data, np.uint8)].any())
+    """Whether one of these bytes is in one of the texts. Buffers may be longer than what lies in them."""
+    if not len(texts):
+        return False
+    _valid, ends, data = texts.buffers()
+    ends = np.frombuffer(ends, np.int64)
+    first, last = ends[texts.offset], ends[texts.offset + len(texts)]
+    return data is not None and bool(bytes_[np.frombuffer(data, np.uint8)[first:last]].any())
 
 
 def _escaped(texts: Any) -> Any:

@@ -207,11 +207,12 @@ class _Load:
     def __init__(self, target: str, per_second: float, seed: int) -> None:
         self._target = target
         self._per_second = per_second
-        self._traffic = Traffic(seed)
+        # Made here: what takes its time before the first message would be caught up with afterwards, in a burst.
+        self._made = Traffic(seed).endless(BATCH)
         self._over = False
 
     def _messages(self) -> Iterator[bytes]:
-        for message in self._traffic.endless(BATCH):
+        for message in self._made:
             if self._over:
                 return
             yield message

@@ -10,9 +10,11 @@ import random
 import struct
 import time
 from collections.abc import Iterator
-from itertools import count, cycle, islice
+from itertools import cycle, islice
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from trackd.v1 import event_pb2, ingest_pb2
 
 USERS = 50_000
@@ -29,7 +31,7 @@ class Traffic:
 
     def __init__(self, seed: int, *, start_ms: int | None = None, events_per_ms: int = EVENTS_PER_MS) -> None:
         self._random = random.Random(seed)  # noqa: S311
-        self._number = count()
+        self._next = 0
         self._salt = self._random.getrandbits(62)
         # Far enough back that neither the clock's skew nor the end of the month comes near in any run.
         self._start_ms = month_start_ms(time.time()) + 1_000 if start_ms is None else start_ms
@@ -37,10 +39,10 @@ class Traffic:
 
     def event(self, timestamp_ms: int | None = None) -> event_pb2.Event:
         """One event of about 100 bytes, with metadata that has to be checked."""
-        number, at = self.next_number(), timestamp_ms
+        number, at = self.numbers(1).start, timestamp_ms
         if at is None:
-            at = self.time_of(number)
-        return event_pb2.Event(id=self.id_of(at, number), timestamp_ms=at, **self.content(self._random))
+            at = self._start_ms + number // self._events_per_ms
+        return event_pb2.Event(id=uuid7(at, number, self._salt), timestamp_ms=at, **self.content(self._random))
 
     def content(self, random: random.Random) -> dict[str, Any]:
         """What an event holds besides its id and time."""
@@ -52,17 +54,19 @@ class Traffic:
             "metadata": f'{{"repo":"curl","pr":{draw(10_000)},"files":{draw(50)}}}',
         }
 
-    def next_number(self) -> int:
-        """The number of the next event."""
-        return next(self._number)
+    def numbers(self, count: int) -> range:
+        """The numbers of the next events."""
+        first, self._next = self._next, self._next + count
+        return range(first, self._next)
 
-    def time_of(self, number: int) -> int:
-        """When the event of a number happened."""
-        return self._start_ms + number // self._events_per_ms
-
-    def id_of(self, at: int, number: int) -> bytes:
-        """The id of the event of a number that happened at a time."""
-        return uuid7(at, number, self._salt)
+    def identities(self, numbers: range) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The ids of the events of these numbers, 16 bytes each, and when they happened."""
+        number = np.arange(numbers.start, numbers.stop, dtype=np.int64)
+        at = self._start_ms + number // self._events_per_ms
+        halves = np.empty((len(number), 2), ">u8")  # as `uuid7` packs them
+        halves[:, 0] = at << 16 | 0x7000 | number & 0xFFF
+        halves[:, 1] = np.uint64(1 << 63) | ((number ^ self._salt) & (1 << 62) - 1).astype(np.uint64)
+        return halves.view(np.uint8).reshape(-1, 16), at
 
     def requests(self, events: int) -> Iterator[bytes]:
         """Encoded unary AppendRequests with one event each."""
@@ -86,25 +90,24 @@ class _Template:
         self._traffic = traffic
         request = ingest_pb2.AppendStreamRequest()
         request.batch.events.extend(traffic.event(_MARK) for _ in range(batch))
-        self._bytes = request.SerializeToString()
+        encoded = request.SerializeToString()
         id_mark, time_mark = _MARK.to_bytes(6), _varint(_MARK)
-        self._ids = list(_places(self._bytes, b"\x0a\x10" + id_mark, 2))
-        self._times = list(_places(self._bytes, b"\x20" + time_mark, 1))
-        if not len(self._ids) == len(self._times) == batch:
+        ids = list(_places(encoded, b"\x0a\x10" + id_mark, 2))
+        times = list(_places(encoded, b"\x20" + time_mark, 1))
+        if not len(ids) == len(times) == batch:
             msg = "the marks of a template are ambiguous"
             raise AssertionError(msg)
+        self._bytes = np.frombuffer(encoded, np.uint8)
+        self._ids = np.array(ids)[:, np.newaxis] + np.arange(16)
+        self._times = np.array(times)[:, np.newaxis] + np.arange(7)
 
     def copy(self) -> bytes:
-        message = bytearray(self._bytes)
-        traffic = self._traffic
-        for id_at, time_at in zip(self._ids, self._times, strict=True):
-            number = traffic.next_number()
-            at = traffic.time_of(number)
-            message[id_at : id_at + 16] = traffic.id_of(at, number)
-            varint = _varint(at)
-            # The mark has one byte more than a time of this century: pad with a redundant continuation.
-            message[time_at : time_at + 7] = varint[:-1] + bytes((varint[-1] | 0x80, 0x00))
-        return bytes(message)
+        message = self._bytes.copy()
+        message[self._ids], at = self._traffic.identities(self._traffic.numbers(len(self._ids)))
+        # The mark has one byte more than a time of this century: a redundant continuation fills it.
+        message[self._times[:, :6]] = at[:, np.newaxis] >> np.arange(0, 42, 7) & 0x7F | 0x80
+        message[self._times[:, 6]] = 0
+        return message.tobytes()
 
 
 def uuid7(at: int, number: int, salt: int) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retention.facts import RAW, CopyKind
-from server.archive import manifest, parts, reading, verifying
+from server.archive import lines, manifest, parts, reading, verifying
 from server.archive.columns import bucket_count, exported_of, folded
 from server.archive.folders import Folder, LocalFolder, open_folder
 from server.archive.lines import lines_of, odd_lines_of
@@ -104,6 +104,31 @@ def test_lines_are_those_of_the_digest(tmp_path_factory: pytest.TempPathFactory,
         lines = [by_position[position] for position in rows["position"].to_pylist()]
         assert odd_lines_of(rows) == lines
         assert bytes(lines_of(rows)) == b"\n".join(lines)
+
+
+@pytest.mark.parametrize("left_out", ["tags", "metadata", "description", "change"])
+def test_only_control_characters_take_the_slow_way(
+    left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which holds the interpreter lock for each row. That no event has a field at all is nothing odd."""
+    folder = LocalFolder(tmp_path)
+    plain: dict[str, Any] = {"tags": ("a",), "metadata": '{"n":1}', "description": "d", "change": None} | {
+        left_out: EMPTY[left_out]
+    }
+    found = archived(
+        folder, remembering([make_event(number, str(OCTOBER), type=TYPES[0], **plain) for number in range(3)])
+    )
+
+    def slow(_rows: object) -> list[bytes]:
+        raise AssertionError("there is nothing odd")
+
+    monkeypatch.setattr(lines, "odd_lines_of", slow)
+    for part in found.parts:
+        with folder.fetch(part.path) as file:
+            assert lines_of(reading.rows_of(file, part.path))
+
+
+EMPTY: dict[str, object] = {"tags": (), "metadata": "", "description": "", "change": None}
 
 
 @pytest.fixture(params=["local", "memory"])
