@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import apsw
 
@@ -19,6 +21,8 @@ WINDOW_ROWS = 16_384
 WINDOW_BYTES = 32 * 1024 * 1024
 """A window becomes one text, of which SQLite makes no more than 1 GB (SQLITE_MAX_LENGTH, sqlite.org/limits.html)."""
 CACHE_BYTES = 32 * 1024 * 1024
+AHEAD_ROWS, AHEAD_S = 50_000, 0.005
+"""So many rows a thread may be ahead of the one that it follows; else it looks again after so many seconds."""
 EVERYTHING = "1"
 
 Condition = Callable[[apsw.Connection], str]
@@ -33,16 +37,60 @@ def content_digest(
         return _digest(connection, month, heard, chosen(connection))
 
 
-def digest_on_two_cores(path: Path, month: Month) -> ContentDigest:
-    """The same of a file that nobody writes to, half of the buckets on each of two threads."""
+def digest_on_two_cores(path: Path, month: Month, heard: Callable[[int], None] | None = None) -> ContentDigest:
+    """The same of a file that nobody writes to, half of the buckets on each of two threads.
 
-    def half(condition: str) -> ContentDigest:
-        return content_digest(path, month, chosen=lambda _connection: condition)
+    `heard` is told on this thread, and whatever it waits for, the other thread waits for as well.
+    """
 
-    with ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside:
-        upper = beside.submit(half, f"b.bucket >= {BUCKETS // 2}")
-        lower = half(f"b.bucket < {BUCKETS // 2}")
+    def half(condition: str, told: Callable[[int], None]) -> ContentDigest:
+        return content_digest(path, month, told, lambda _connection: condition)
+
+    with InStep() as step, ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside:
+
+        def tell(rows: int) -> None:
+            step.led(rows)
+            if heard is not None:
+                heard(2 * rows)
+
+        upper = beside.submit(half, f"b.bucket >= {BUCKETS // 2}", step.follow)
+        lower = half(f"b.bucket < {BUCKETS // 2}", tell)
+        step.end()
         return lower.with_upper(upper.result())
+
+
+class InStep:
+    """Lets one thread read no faster than another one works: who leads may be waiting for good reasons."""
+
+    def __init__(self) -> None:
+        self._led: float = 0
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_rest: object) -> None:
+        self._failed = kind is not None
+        self.end()
+
+    def led(self, rows: int) -> None:
+        """The leader has done so many rows."""
+        self._led = rows
+
+    def end(self) -> None:
+        """The leader waits for nothing any more."""
+        self._led = math.inf
+
+    def follow(self, rows: int) -> None:
+        """Returns when the leader is not far behind; raises if its work has failed."""
+        while rows > self._led + AHEAD_ROWS:
+            time.sleep(AHEAD_S)
+        if self._failed:
+            raise Abandoned
+
+
+class Abandoned(Exception):
+    """Nobody waits for this any more."""
 
 
 @contextmanager

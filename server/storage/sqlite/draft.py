@@ -12,8 +12,8 @@ from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.schema import events_table
 
-WINDOW_ROWS = 50_000
-"""Copied in one statement, which takes some hundredths of a second."""
+WINDOW_ROWS = 8_192
+"""Copied in one statement, in a hundredth of a second: beside events each window is a burst, with waits between."""
 SORTERS = 2
 """Threads that SQLite sorts indexes with (sqlite.org/pragma, threads)."""
 CACHE_BYTES = 64 * 1024 * 1024
@@ -22,6 +22,27 @@ CACHE_BYTES = 64 * 1024 * 1024
 def removals_of(connection: apsw.Connection, database: str = "main") -> int:
     """The last generation of removals of a month file."""
     return connection.execute(f"SELECT value FROM {database}.about WHERE key = 'removals'").get or 0
+
+
+class Halves:
+    """A row is done when it was copied and when it was read back: each is half of it."""
+
+    def __init__(self, heard: Heard | None) -> None:
+        self._heard = heard
+        self._rows = 0
+
+    def copied(self, rows: int) -> None:
+        """So many are in the new file."""
+        self._rows = rows
+        self._tell(rows)
+
+    def read(self, rows: int) -> None:
+        """So many were read back."""
+        self._tell(self._rows + min(rows, self._rows))
+
+    def _tell(self, halves: int) -> None:
+        if self._heard is not None:
+            self._heard(halves // 2)
 
 
 class Draft:
@@ -59,7 +80,7 @@ class Draft:
         with sqlite.translated(self.path):
             self.connection.close()
 
-    def rows(self, heard: Heard | None) -> None:
+    def rows(self, heard: Heard) -> None:
         """Copies the events, window by window: a read that takes long keeps the source's log from starting over."""
         columns = ", ".join(schema.EVENT_COLUMNS)
         after = done = 0
@@ -72,8 +93,7 @@ class Draft:
                 self.connection.execute(sql, (after, WINDOW_ROWS))
                 copied = self.connection.changes()
                 done += copied
-                if heard is not None:
-                    heard(done)
+                heard(done)
                 if copied < WINDOW_ROWS:
                     return
                 after = self.connection.execute(f"SELECT max(position) FROM main.{self.events}").get

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
 import apsw
 import structlog
@@ -20,8 +19,8 @@ from server.model import MonthInfo, MonthState, Rebuilt
 from server.rewriting import Heard
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import steps
-from server.storage.sqlite.content_digest import content_digest, digest_on_two_cores
-from server.storage.sqlite.draft import Draft, removals_of
+from server.storage.sqlite.content_digest import InStep, content_digest, digest_on_two_cores
+from server.storage.sqlite.draft import Draft, Halves, removals_of
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout
 
@@ -44,21 +43,28 @@ def rebuild(
         )
     month, source = info.month, layout.events(info.month, info.generation)
     generation = 1 + max((number for found, number in layout.found() if found == month), default=info.generation)
+    halves = Halves(heard)
     # The source's digest meanwhile, on the other core: SQLite holds no interpreter lock for it.
-    with ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside, _Attempt() as attempt:
-        expected = beside.submit(content_digest, source, month, attempt.unless_over)
+    with ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside, InStep() as step:
+        expected = beside.submit(content_digest, source, month, step.follow)
+
+        def copied(rows: int) -> None:
+            step.led(rows)
+            halves.copied(rows)
+
         with sqlite.translated(layout.months / str(month)):
             path = layout.draft(month, generation) / source.name
         steps.reached("drafted")
         copy = Draft(path, source, info, state)
         try:
-            copy.rows(heard)
+            copy.rows(copied)
+            step.end()
             steps.reached("copied")
             copy.finish()
         finally:
             copy.close()
         steps.reached("indexed")
-        digest = digest_on_two_cores(path, month).hexdigest()
+        digest = digest_on_two_cores(path, month, halves.read).hexdigest()
         if expected.result().hexdigest() != digest:
             raise _differs(source, info, copy.removals)
     rebuilt = copy.describe(store_id, generation, digest)
@@ -70,28 +76,6 @@ def rebuild(
         layout.publish(month, generation)
     steps.reached("published")
     return rebuilt
-
-
-class _Attempt:
-    """Ends what goes on beside when the work itself has failed."""
-
-    def __init__(self) -> None:
-        self._over = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        self._over = kind is not None
-
-    def unless_over(self, _rows: int) -> None:
-        """Raises if the work was given up."""
-        if self._over:
-            raise _Over
-
-
-class _Over(Exception):
-    """Nobody waits for this any more."""
 
 
 def _differs(source: Path, info: MonthInfo, removals: int) -> TrackdError:

@@ -21,14 +21,14 @@ from server.storage.sqlite import schema, steps
 from server.storage.sqlite.claim_check import claim_holds
 from server.storage.sqlite.content_digest import digest_on_two_cores
 from server.storage.sqlite.dealing import deal_positions
-from server.storage.sqlite.draft import Draft
+from server.storage.sqlite.draft import Draft, Halves
 from server.storage.sqlite.held_rows import Marked, mark_held
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.numbers import UserKeys
 from server.storage.treatment import DROPPED_SOURCE, PSEUDONYM_BYTES, PSEUDONYM_MARK, Treatments
 from server.time_buckets import DAY_MS
 
-WINDOW_POSITIONS = 65_536
+WINDOW_POSITIONS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,18 @@ def rewrite(
     with sqlite.translated(layout.months / str(month)):
         path = layout.draft(month, generation) / source.name
     steps.reached("drafted")
+    halves = Halves(heard)
     draft = _Rewriting(path, source, info, change, dictionary, on_writer)
     try:
         draft.prepare()
-        draft.rows(heard)
+        draft.rows(halves.copied)
         steps.reached("copied")
         draft.finish()
         steps.reached("indexed")
         checks, anonymous = draft.check()
     finally:
         draft.close()
-    digest = digest_on_two_cores(path, month).hexdigest()
+    digest = digest_on_two_cores(path, month, halves.read).hexdigest()
     rebuilt = draft.describe(store_id, generation, digest)
     steps.reached("described")
     with sqlite.translated(path):
@@ -164,7 +165,7 @@ class _Rewriting(Draft):
 
     # Rows
 
-    def rows(self, heard: Heard | None) -> None:
+    def rows(self, heard: Heard) -> None:
         """Fills the table of events."""
         columns = ", ".join(schema.EVENT_COLUMNS)
         bounds = f"SELECT min(position), max(position) FROM source.{self.events}"
@@ -182,8 +183,7 @@ class _Rewriting(Draft):
                 for number, sql in enumerate(statements):
                     self.connection.execute(sql, (low, low + WINDOW_POSITIONS - 1))
                     done[number] += self.connection.changes()
-                if heard is not None:
-                    heard(sum(done))
+                heard(sum(done))
         self.treated = self.rows_before - done[0]
 
     def _treating(self, rules: Treatments, columns: str) -> str:
