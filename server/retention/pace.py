@@ -15,7 +15,7 @@ WAIT_S_MAX = 0.2
 def give_way() -> None:
     """This thread, and those that it begins, get what processors others leave (setpriority(2), of threads on Linux).
 
-    What holds nobody up but takes long, such as sorting an index or reading a digest back, is not paced by rows.
+    What holds nobody up but takes long, such as sorting an index or counting what is frozen, is not paced by rows.
     """
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
