@@ -46,7 +46,7 @@ def digest_on_two_cores(path: Path, month: Month, heard: Callable[[int], None] |
     def half(condition: str, told: Callable[[int], None]) -> ContentDigest:
         return content_digest(path, month, told, lambda _connection: condition)
 
-    with InStep() as step, ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside:
+    with ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside, InStep() as step:
 
         def tell(rows: int) -> None:
             step.led(rows)
@@ -60,7 +60,10 @@ def digest_on_two_cores(path: Path, month: Month, heard: Callable[[int], None] |
 
 
 class InStep:
-    """Lets one thread read no faster than another one works: who leads may be waiting for good reasons."""
+    """Lets one thread read no faster than another one works: who leads may be waiting for good reasons.
+
+    To be left before one waits for the thread: until then it may wait for the leader, who has failed.
+    """
 
     def __init__(self) -> None:
         self._led: float = 0
