@@ -18,10 +18,10 @@ WAIT_S = 10.0
 def tracking(fake: FakeDaemon, **options: Any) -> Iterator[trackd.Tracker]:
     """A Tracker with small batches and no patience; closed at the end, whatever happens."""
     quick: dict[str, Any] = {"batch_events": 10, "max_delay_s": 0.02, "exit_timeout_s": WAIT_S}
+    quick["backoff"] = trackd.Backoff(first_s=0.02, max_s=0.1)
     tracker = trackd.Tracker(
         f"127.0.0.1:{fake.port}",
         source="tests",
-        backoff=trackd.Backoff(first_s=0.02, max_s=0.1),
         **(quick | options),
     )
     try:
