@@ -14,7 +14,7 @@ GAUGE = "trackd_fold_lag_events"
 ALSO = ("trackd_months_unindexed", "trackd_months_unmerged")
 """What else has to be 0 when everything is done."""
 WATCH_S = 1.0
-"""Four times a second cost a tenth of what was measured, and was to be seen in percentiles."""
+"""Seldom: each look holds the daemon's interpreter for milliseconds, and whoever is being measured waits."""
 WAIT_S = 0.05
 """A look is a scrape of everything, which costs the daemon some milliseconds."""
 STUCK_S = 60.0

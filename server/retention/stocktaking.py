@@ -36,8 +36,7 @@ class _Seen:
 
     info: MonthInfo
     counted: MonthStocks
-    holds: tuple[Hold, ...]
-    copies: Sequence[Copy]
+    copies: tuple[Copy, ...]
     lost: Losses
     frozen: frozenset[str]
 
@@ -106,33 +105,16 @@ class Stocktaking:
         seen = _Seen(
             info,
             self._counted(reader, info, noted.holds),
-            noted.holds,
-            noted.copies.get(month, ()),
+            # Asked each time: an archive may be out of reach now, and in reach the next time.
+            tuple(self._held_copy(month, copy, noted.holds) for copy in noted.copies.get(month, ())),
             noted.losses.get(month, {}),
             noted.frozen.get(month, frozenset()),
         )
         before, made = self._made.get(month, (None, None))
         if made is None or before != seen:
-            made = self._facts_of(seen)
+            made = _facts_of(seen)
             self._made[month] = (seen, made)
         return made
-
-    def _facts_of(self, seen: _Seen) -> MonthFacts:
-        info, counted = seen.info, seen.counted
-        copies = tuple(self._held_copy(info.month, copy, seen.holds) for copy in seen.copies)
-        return MonthFacts(
-            month=info.month,
-            generation=info.generation,
-            digest=counted.digest,
-            sealed=bool(counted.digest),
-            stocks=tuple(_labelled(stock, counted.stocks, copies) for stock in counted.stocks),
-            min_ms=counted.first_ms if counted.stocks else None,
-            max_ms=counted.last_ms if counted.stocks else None,
-            late_events=info.state is MonthState.OPEN and info.generation > 1,
-            frozen=seen.frozen,
-            gone=tuple(sorted((name, loss.since_ms) for name, loss in seen.lost.items() if loss.gone)),
-            copies=copies,
-        )
 
     def _counted(self, reader: Reader, info: MonthInfo, holds: tuple[Hold, ...]) -> MonthStocks:
         if info.state is MonthState.DROPPED:
@@ -144,6 +126,23 @@ class Stocktaking:
         if info.state is MonthState.SEALED:
             self._known[info] = (holds, counted)
         return counted
+
+
+def _facts_of(seen: _Seen) -> MonthFacts:
+    info, counted = seen.info, seen.counted
+    return MonthFacts(
+        month=info.month,
+        generation=info.generation,
+        digest=counted.digest,
+        sealed=bool(counted.digest),
+        stocks=tuple(_labelled(stock, counted.stocks, seen.copies) for stock in counted.stocks),
+        min_ms=counted.first_ms if counted.stocks else None,
+        max_ms=counted.last_ms if counted.stocks else None,
+        late_events=info.state is MonthState.OPEN and info.generation > 1,
+        frozen=seen.frozen,
+        gone=tuple(sorted((name, loss.since_ms) for name, loss in seen.lost.items() if loss.gone)),
+        copies=seen.copies,
+    )
 
 
 def _labelled(stock: Stock, others: Sequence[Stock], copies: Sequence[Copy]) -> Stock:

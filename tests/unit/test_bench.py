@@ -21,6 +21,7 @@ from server.bench.peers import Peer
 from server.bench.query import history_before
 from server.bench.questions import KINDS, Asked, Kind
 from server.bench.spool import Spool
+from server.bench.traffic import uuid7
 from server.errors import Precondition
 
 HISTORY = History(events=30_500, first=Month(2025, 11), months=3, users=1_000, batch=1_000, seed=5)
@@ -92,6 +93,9 @@ def test_live_events_lie_behind_the_history() -> None:
     assert len(events) == len({event.id for event in events}) == 30
     assert times == list(range(times[0], times[0] + 30))
     assert times[0] >= HISTORY.live_ms
+    first = int.from_bytes(events[0].id[6:8]) & 0xFFF
+    salt = int.from_bytes(events[0].id[8:]) & (1 << 62) - 1 ^ first
+    assert [event.id for event in events] == [uuid7(at, first + row, salt) for row, at in enumerate(times)]
 
 
 @pytest.mark.parametrize("months", [1, 2, 12])

@@ -18,7 +18,8 @@ from server.storage.sqlite import questions
 from server.storage.sqlite.answers import indexed
 from server.storage.sqlite.answers.indexed import several_of
 from server.storage.sqlite.index.labelling import VALUE_BYTES_MAX, value_of
-from server.storage.sqlite.index.truth import RAW_CHARACTERS_MAX
+from server.storage.sqlite.index.truth import RAW_CHARACTERS_MAX, Truth
+from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.store import SqliteStore
 from tests.support.events import append, make_event
 
@@ -118,3 +119,21 @@ def test_labels_find_their_rows(monkeypatch: pytest.MonkeyPatch, dense: int) -> 
     owners = np.array([8, 4, 5, 5, 7, 901, 900, 70], np.int64)
     found = several_of(positions, owners, np.arange(8), ["a", "b"])
     assert list(zip(found.row.tolist(), found.codes.tolist(), strict=True)) == [(4, 0), (1, 2), (1, 3), (2, 6), (0, 7)]
+
+
+@pytest.mark.parametrize("wanted", [[0, 1, 2, 3], [0, 3]])
+def test_values_come_with_the_positions_that_they_are_of(wanted: list[int], tmp_path: Path) -> None:
+    """Also where there are others between those that were asked for, or where some were erased meanwhile."""
+    store = SqliteStore(tmp_path, Storage(disk_free_bytes_min=1), months_max=10)
+    sent = [make_event(n, "2025-11", metadata=json.dumps({KEY: n})) for n in range(4)]
+    first = append(store, *sent).first_position
+    assert first is not None
+    (info,) = store.months()
+    truth = Truth(Layout(tmp_path), lambda _month: info, open_max=1)
+    try:
+        values = truth.values(info.month, None, [KEY], np.array([first + row for row in wanted], np.int64))
+    finally:
+        truth.close()
+        store.close()
+    assert values.position.tolist() == [first + row for row in range(4)]
+    assert values.raw == [["0", "1", "2", "3"]]

@@ -79,7 +79,7 @@ class UserKeys:
         try:
             return list(map(self._cache.__getitem__, names))
         except KeyError:
-            # Each look at a large cache costs as much as a row does in SQLite: no name is looked up more than twice.
+            # A look at a large cache costs as much as a row does in SQLite: no known name is looked up more than twice.
             found = list(map(self._cache.get, names))
             unknown = {name for name, key in zip(names, found, strict=True) if key is None}
             if len(self._cache) + len(unknown) > CACHED_USERS_MAX:
