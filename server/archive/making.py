@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
@@ -19,6 +17,7 @@ from server.archive.folders import Folder
 from server.archive.manifest import Manifest, Part
 from server.archive.storing import Lineage, Stored, Summed, store, summed, versions
 from server.errors import Corrupt, Precondition, TrackdError
+from server.in_step import InStep
 from server.rewriting import Heard, Selection
 from server.storage.contract import Reader
 from server.storage.digest import BUCKETS, ContentDigest, root_of
@@ -26,8 +25,6 @@ from server.storage.digest import BUCKETS, ContentDigest, root_of
 WORKERS = 2
 """Not fewer: one of them takes the digest of what is stored, in step with the rows that the other one sorts away."""
 TELL_S = 0.2
-AHEAD_ROWS, AHEAD_S = 100_000, 0.005
-"""So many rows the digest of what is stored may be ahead of what was read for the archive; else it looks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,30 +92,31 @@ class _Work:
         self._wanted = wanted
         self._progress = _Progress(heard)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="trackd-archive")
-        self._over = False
-        self._exported: float = 0
-        """Rows that were read from the store; endless once all were."""
+        self._step = InStep()
+        """Led by reading from the store; the digest of what is stored follows."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._over = True
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self._step.__exit__(kind, *rest)
         self._pool.shutdown(cancel_futures=True)
 
     def done(self, readers: Callable[[], Reader], spill: parts.Spill) -> Manifest:
         """All of it, up to the manifest."""
         wanted = self._wanted
         expected = self._pool.submit(self._digest, readers)
+        exported = 0
         with closing(readers()) as reader:
             for rows in reader.export(wanted.month, wanted.rows, generation=wanted.generation):
                 spill.add(rows, self._pool)
-                self._exported += len(rows)
+                exported += len(rows)
+                self._step.led(exported)
                 self._progress.add(len(rows))
                 self._progress.tell()
                 if expected.done():
                     expected.result()
-        self._exported = math.inf
+        self._step.end()
         spill.finish()
         steps.reached("exported")
         if not spill.rows:
@@ -134,17 +132,7 @@ class _Work:
         """Of what is stored, with a reader of its own."""
         with closing(readers()) as reader:
             wanted = self._wanted
-            return reader.content_digest(wanted.month, wanted.rows, self._in_step, generation=wanted.generation)
-
-    def _in_step(self, rows: int) -> None:
-        """Whoever hears of progress may wait, so that all of this goes no faster than it likes."""
-        while not self._over and rows > self._exported + AHEAD_ROWS:
-            time.sleep(AHEAD_S)
-        self._unless_over(rows)
-
-    def _unless_over(self, _rows: int) -> None:
-        if self._over:
-            raise _Over
+            return reader.content_digest(wanted.month, wanted.rows, self._step.follow, generation=wanted.generation)
 
     def _parts(self, spill: parts.Spill, buckets: int) -> list[Stored]:
         """The parts, in the order of buckets; as many at once as there are workers, so that few are in memory."""
@@ -165,7 +153,7 @@ class _Work:
         return [stored for future in ended if (stored := future.result())]
 
     def _part(self, spill: parts.Spill, bucket: int, buckets: int) -> Stored | None:
-        self._unless_over(0)
+        self._step.unless_failed()
         rows = spill.taken(place for place in range(BUCKETS) if folded(place, buckets) == bucket)
         if not rows.num_rows:
             return None
@@ -175,7 +163,7 @@ class _Work:
         return store(self._folder, self._draft, lineage, bucket, groups, self._verified)
 
     def _verified(self, rows: int) -> None:
-        self._unless_over(rows)
+        self._step.unless_failed()
         self._progress.add(rows)
 
     def _manifest(self, stored: Sequence[Part], content: Summed, buckets: int) -> Manifest:
@@ -222,10 +210,6 @@ class _Progress:
         """On the thread of whoever waits for the archive."""
         if self._heard is not None:
             self._heard(self._halves // 2)
-
-
-class _Over(Exception):
-    """Nobody waits for this any more."""
 
 
 def _require_same(stored: ContentDigest, found: Summed, month: Month) -> None:

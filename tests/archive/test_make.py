@@ -302,7 +302,7 @@ def test_ids_are_sixteen_bytes(tmp_path: Path) -> None:
 
 def test_it_goes_no_faster_than_who_hears_of_it_likes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """While that one waits, the digest of what is stored is not computed far ahead."""
-    monkeypatch.setattr("server.archive.making.AHEAD_ROWS", 20)
+    monkeypatch.setattr("server.in_step.AHEAD_ROWS", 20)
     monkeypatch.setattr("server.storage.sqlite.export.WINDOW_ROWS", 10)
     monkeypatch.setattr("server.storage.sqlite.content_digest.WINDOW_ROWS", 10)
     ahead: list[int] = []

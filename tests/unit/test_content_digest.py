@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from retention.month import Month
+from server import in_step
 from server.storage.sqlite import content_digest as module
 from server.storage.sqlite.content_digest import content_digest, digest_on_two_cores
 from tests.support.archives import stored_in
@@ -21,7 +22,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with stored_in(tmp_path, [make_event(n, str(MONTH), user_id=f"user-{n}") for n in range(300)]) as store:
         (info,) = store.months()
     monkeypatch.setattr(module, "WINDOW_ROWS", 10)
-    monkeypatch.setattr(module, "AHEAD_ROWS", 0)
+    monkeypatch.setattr(in_step, "AHEAD_ROWS", 0)
     (found,) = tmp_path.glob(f"months/{MONTH}/g{info.generation:04d}*/events*.db")
     return found
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import apsw
 
 from retention.month import Month
+from server.in_step import InStep
 from server.storage.digest import BUCKETS, ContentDigest, bucket_of
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite.schema import CHANGE_COLUMNS, changes_table, events_table
@@ -21,8 +20,6 @@ WINDOW_ROWS = 16_384
 WINDOW_BYTES = 32 * 1024 * 1024
 """A window becomes one text, of which SQLite makes no more than 1 GB (SQLITE_MAX_LENGTH, sqlite.org/limits.html)."""
 CACHE_BYTES = 32 * 1024 * 1024
-AHEAD_ROWS, AHEAD_S = 50_000, 0.005
-"""So many rows a thread may be ahead of the one that it follows; else it looks again after so many seconds."""
 EVERYTHING = "1"
 
 Condition = Callable[[apsw.Connection], str]
@@ -57,43 +54,6 @@ def digest_on_two_cores(path: Path, month: Month, heard: Callable[[int], None] |
         lower = half(f"b.bucket < {BUCKETS // 2}", tell)
         step.end()
         return lower.with_upper(upper.result())
-
-
-class InStep:
-    """Lets one thread read no faster than another one works: who leads may be waiting for good reasons.
-
-    To be left before one waits for the thread: until then it may wait for the leader, who has failed.
-    """
-
-    def __init__(self) -> None:
-        self._led: float = 0
-        self._failed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        self._failed = kind is not None
-        self.end()
-
-    def led(self, rows: int) -> None:
-        """The leader has done so many rows."""
-        self._led = rows
-
-    def end(self) -> None:
-        """The leader waits for nothing any more."""
-        self._led = math.inf
-
-    def follow(self, rows: int) -> None:
-        """Returns when the leader is not far behind; raises if its work has failed."""
-        while rows > self._led + AHEAD_ROWS:
-            time.sleep(AHEAD_S)
-        if self._failed:
-            raise Abandoned
-
-
-class Abandoned(Exception):
-    """Nobody waits for this any more."""
 
 
 @contextmanager

@@ -15,11 +15,12 @@ import structlog
 
 from retention.month import Month
 from server.errors import Corrupt, Precondition, TrackdError
+from server.in_step import InStep
 from server.model import MonthInfo, MonthState, Rebuilt
 from server.rewriting import Heard
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import steps
-from server.storage.sqlite.content_digest import InStep, content_digest, digest_on_two_cores
+from server.storage.sqlite.content_digest import content_digest, digest_on_two_cores
 from server.storage.sqlite.draft import Draft, Halves, removals_of
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.layout import Layout
