@@ -8,6 +8,8 @@ it is answered; server/rpc/status.py maps kinds to gRPC statuses in one table.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Self
 
 import structlog
@@ -33,12 +35,25 @@ class TrackdError(Exception):
 
     def again(self) -> Self:
         """The same error anew. An exception that is raised twice keeps the frames of both, and all they hold."""
-        return type(self)(
-            self.reason, self.message, hint=self.hint, field=self.field, retry_after_ms=self.retry_after_ms
-        )
+        return self._anew()
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Pickled for another process; what the standard library does forgets all but the message."""
+        return self._anew, ()
+
+    @property
+    def _anew(self) -> Callable[[], Self]:
+        return partial(
+            type(self),
+            self.reason,
+            self.message,
+            hint=self.hint,
+            field=self.field,
+            retry_after_ms=self.retry_after_ms,
+        )
 
 
 class Invalid(TrackdError):
