@@ -34,7 +34,9 @@ END_S = 3.0
 
 def aside(size: int, work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., Any]) -> T:
     """`work(*arguments, **callbacks)`: here if the file that it is about is small, apart if it is large."""
-    return (work if size < BYTES_MIN else partial(apart, work))(*arguments, **callbacks)
+    if size < BYTES_MIN:
+        return work(*arguments, **callbacks)
+    return apart(work, *arguments, **callbacks)
 
 
 def apart(work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., Any]) -> T:
@@ -49,7 +51,7 @@ def apart(work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., An
     with _begun(there) as process:
         there.close()
         try:
-            return _attended(_Line(here), (work, arguments, tuple(callbacks)), callbacks)
+            answer: T = _attended(_Line(here), (work, arguments, tuple(callbacks)), callbacks)
         except _Gone:
             raise Unavailable(
                 "WORK_ENDED",
@@ -59,6 +61,7 @@ def apart(work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., An
         finally:
             here.close()
             _end(process)
+    return answer
 
 
 def _begun(line: Connection) -> subprocess.Popen[bytes]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,7 +19,7 @@ from server.archive.storing import Lineage, Stored, Summed, store, summed, versi
 from server.errors import Corrupt, Precondition, TrackdError
 from server.in_step import InStep
 from server.rewriting import Heard, Selection
-from server.storage.contract import Reader
+from server.storage.contract import SealedRows
 from server.storage.digest import BUCKETS, ContentDigest, root_of
 
 WORKERS = 2
@@ -51,20 +51,20 @@ class Wanted:
 
 def make(
     folder: Folder,
-    readers: Callable[[], Reader],
+    stored: SealedRows,
     wanted: Wanted,
     *,
     heard: Heard | None = None,
 ) -> Manifest:
     """Copies the rows of a sealed month to the target; the manifest of what was read back and found to be the same.
 
-    `readers` makes a reader, which is closed; two are used at once, on two threads. Rows wait in files without names in
-    `folder.scratch`, about as large as the month's file; memory holds two parts. `heard` is told how many rows are
-    done, on the calling thread: half of the work is reading a row from the store, half is writing and comparing it.
-    What it raises ends the work, and nothing is left that counts.
+    `stored` is read on two threads at once. Rows wait in files without names in `folder.scratch`, about as large as the
+    month's file; memory holds two parts. `heard` is told how many rows are done, on the calling thread: half of the
+    work is reading a row from the store, half is writing and comparing it. What it raises ends the work, and nothing is
+    left that counts.
 
     Done again with the same rows it gives the same parts and the same name; left-overs of an attempt that was killed
-    are removed first. Raises as Reader.export does; Precondition(ARCHIVE_EMPTY) if there is no such row;
+    are removed first. Raises Precondition(ARCHIVE_EMPTY) if there is no such row;
     Corrupt(ARCHIVE_DIFFERS, PART_DAMAGED) if what was read back is not what is stored; Unavailable(ARCHIVE_TARGET).
     """
     draft = Draft(folder, wanted.month, wanted.lineage)
@@ -72,7 +72,7 @@ def make(
     try:
         steps.reached("drafted")
         with parts.Spill(folder.scratch) as spill, _Work(folder, draft, wanted, heard) as work:
-            manifest = work.done(readers, spill)
+            manifest = work.done(stored, spill)
         steps.reached("compared")
         draft.supersede(manifest)
     except Exception:
@@ -102,37 +102,30 @@ class _Work:
         self._step.__exit__(kind, *rest)
         self._pool.shutdown(cancel_futures=True)
 
-    def done(self, readers: Callable[[], Reader], spill: parts.Spill) -> Manifest:
+    def done(self, stored: SealedRows, spill: parts.Spill) -> Manifest:
         """All of it, up to the manifest."""
         wanted = self._wanted
-        expected = self._pool.submit(self._digest, readers)
+        expected = self._pool.submit(stored.content_digest, wanted.rows, self._step.follow)
         exported = 0
-        with closing(readers()) as reader:
-            for rows in reader.export(wanted.month, wanted.rows, generation=wanted.generation):
-                spill.add(rows, self._pool)
-                exported += len(rows)
-                self._step.led(exported)
-                self._progress.add(len(rows))
-                self._progress.tell()
-                if expected.done():
-                    expected.result()
+        for rows in stored.export(wanted.rows):
+            spill.add(rows, self._pool)
+            exported += len(rows)
+            self._step.led(exported)
+            self._progress.add(len(rows))
+            self._progress.tell()
+            if expected.done():
+                expected.result()
         self._step.end()
         spill.finish()
         steps.reached("exported")
         if not spill.rows:
             raise Precondition("ARCHIVE_EMPTY", f"{wanted.month} has no such rows", hint="plan again")
         buckets = bucket_count(spill.rows, spill.bytes)
-        stored = self._parts(spill, buckets)
+        written = self._parts(spill, buckets)
         self._progress.tell()
-        content = summed([(one.part.bucket, one.content) for one in stored], buckets)
+        content = summed([(one.part.bucket, one.content) for one in written], buckets)
         _require_same(expected.result(), content, wanted.month)
-        return self._manifest([one.part for one in stored], content, buckets)
-
-    def _digest(self, readers: Callable[[], Reader]) -> ContentDigest:
-        """Of what is stored, with a reader of its own."""
-        with closing(readers()) as reader:
-            wanted = self._wanted
-            return reader.content_digest(wanted.month, wanted.rows, self._step.follow, generation=wanted.generation)
+        return self._manifest([one.part for one in written], content, buckets)
 
     def _parts(self, spill: parts.Spill, buckets: int) -> list[Stored]:
         """The parts, in the order of buckets; as many at once as there are workers, so that few are in memory."""

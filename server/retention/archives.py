@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,11 +15,16 @@ from retention.hold import Hold
 from retention.month import Month
 from retention.policy import ArchiveTarget, Claim
 from retention.port import Heard
+from server.apart import aside
 from server.archive import extra
 from server.archive.folders import Folder, open_folder
 from server.errors import ConfigurationError, NotFound, Precondition
 from server.rewriting import MonthStocks, Selection
-from server.storage.contract import Store
+from server.storage.contract import SealedRows, Store
+
+if TYPE_CHECKING:
+    from server.archive.making import Wanted
+    from server.archive.manifest import Manifest
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +63,7 @@ class ParquetArchives:
         self, month: Month, counted: MonthStocks, rows: Selection, target: ArchiveTarget, plan_id: str, heard: Heard
     ) -> Copy:
         """See Archives."""
-        from server.archive.making import Wanted, make
+        from server.archive.making import Wanted
 
         _require()
         self.learn([target])
@@ -71,7 +78,9 @@ class ParquetArchives:
             created_ms=self._now_ms(),
             anonymous=bool(chosen) and all(one.claim is Claim.ANONYMOUS for one in chosen),
         )
-        return make(open_folder(target.url, self._data), self._store.reader, wanted, heard=heard).copy()
+        size = sum(one.bytes for one in chosen)
+        with closing(self._store.reader()) as reader, reader.sealed(month, generation=counted.generation) as stored:
+            return aside(size, _made, target.url, self._data, stored, wanted, heard=heard).copy()
 
     def held(self, month: Month, copy: Copy, holds: Sequence[Hold]) -> Copy:
         """See Archives."""
@@ -119,6 +128,12 @@ class ParquetArchives:
                 hint="name it in the policy, in [archive.NAME]",
             )
         return open_folder(url, self._data)
+
+
+def _made(url: str, data: Path, stored: SealedRows, wanted: Wanted, *, heard: Heard) -> Manifest:
+    from server.archive.making import make
+
+    return make(open_folder(url, data), stored, wanted, heard=heard)
 
 
 def _require() -> None:

@@ -106,8 +106,7 @@ class StorePort:
             outcome = _unchanged(counted, "freeze")
             if wanted:
                 with closing(self._store.reader()) as reader:
-                    frozen = reader.freeze(month, wanted)
-                heard(counted_rows(counted))
+                    frozen = reader.freeze(month, wanted, heard)
                 return self._committed(outcome, lambda: self._store.records.keep(frozen, evidence(outcome)))
             return self._committed(outcome, lambda: self._store.records.record(evidence(outcome)))
 

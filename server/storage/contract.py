@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from retention.chain import Deed
 from retention.hold import Hold
@@ -46,6 +47,21 @@ from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewr
 from server.storage.digest import ContentDigest
 from server.storage.exported import Exported
 from server.storage.records import Records
+
+
+class SealedRows(ABC):
+    """A sealed month, for whoever reads it from end to end: on several threads, or pickled, in another process.
+
+    What is read stays until Reader.sealed, where it comes from, is left.
+    """
+
+    @abstractmethod
+    def export(self, rows: Selection) -> Iterator[Exported]:
+        """The chosen rows in the order of positions, some thousand at a time; none of them empty."""
+
+    @abstractmethod
+    def content_digest(self, rows: Selection, heard: Heard | None = None) -> ContentDigest:
+        """The digest of the chosen rows, computed from what is stored now; `heard` is told how many are done."""
 
 
 class Reader(ABC):
@@ -83,10 +99,11 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+    def freeze(self, month: Month, types: Sequence[str], heard: Heard | None = None) -> Frozen:
         """The numbers of some types in a SEALED month, counted from its events. `Records.keep` keeps them.
 
-        In UTC and the operator's reporting time zones. To be kept before rows of these types change for the first time,
+        `heard` is told how many rows are done, now and then; what it raises ends the work. In UTC and the operator's
+        reporting time zones. To be kept before rows of these types change for the first time,
         so that they stand for all that there were. Raises Precondition(NUMBERS_FROZEN) for a type that is frozen,
         Precondition(ROWS_CHANGED) if it is too late, Precondition(MONTH_STATE), NotFound(MONTH_UNKNOWN).
         """
@@ -100,20 +117,12 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
-        """The chosen rows of a SEALED month in the order of positions, some thousand at a time; none of them empty.
+    def sealed(self, month: Month, *, generation: int | None = None) -> AbstractContextManager[SealedRows]:
+        """The rows of a SEALED month. Nothing else is asked of this reader until it is left.
 
-        The file that is read stays until the iterator has ended or is closed; nothing else is asked of this reader
-        meanwhile. `generation`: the one that is meant. Raises, when the first rows are asked for,
-        Precondition(MONTH_STATE) if the month is not sealed, Precondition(MONTH_CHANGED) if it is in another
-        generation, NotFound(MONTH_UNKNOWN).
+        `generation`: the one that is meant. Raises Precondition(MONTH_STATE) if the month is not sealed,
+        Precondition(MONTH_CHANGED) if it is in another generation, NotFound(MONTH_UNKNOWN).
         """
-
-    @abstractmethod
-    def content_digest(
-        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
-    ) -> ContentDigest:
-        """The digest of the chosen rows of a SEALED month, computed from what is stored now. Raises as `export`."""
 
     @abstractmethod
     def interrupt(self) -> None:

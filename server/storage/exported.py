@@ -96,7 +96,7 @@ class Exported:
 
 
 def to_export(month: Month, info: MonthInfo | None, generation: int | None) -> MonthInfo:
-    """The month, if its rows can be had as Reader.export promises; None stands for one that nobody knows."""
+    """The month, if its rows can be had as Reader.sealed promises; None stands for one that nobody knows."""
     if info is None:
         raise NotFound("MONTH_UNKNOWN", f"there are no events of {month}", hint="list the months there are")
     if info.state is not MonthState.SEALED:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from server.archive import columns, steps
 from server.archive.folders import LocalFolder
-from server.archive.making import make
-from tests.support.archives import stored_in, wanted
+from tests.support.archives import made, stored_in, wanted
 
 
 def main(data: str, target: str, step: str) -> None:
@@ -26,7 +25,7 @@ def main(data: str, target: str, step: str) -> None:
     steps.reached = reached
     columns.BUCKET_ROWS = 30
     with stored_in(Path(data)) as store:
-        make(LocalFolder(Path(target)), store.reader, wanted(store))
+        made(LocalFolder(Path(target)), store, wanted(store))
 
 
 if __name__ == "__main__":

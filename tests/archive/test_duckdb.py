@@ -11,11 +11,11 @@ import pytest
 
 from retention.month import Month
 from server.archive.folders import LocalFolder
-from server.archive.making import Wanted, make
+from server.archive.making import Wanted
 from server.model import Dimension, EventFilter
 from server.rewriting import Selection
 from server.storage.contract import Store
-from tests.support.archives import stored_in
+from tests.support.archives import made, stored_in
 from tests.support.population import MONTHS, TYPES, populate
 from tests.support.retaining import events_of, seal
 
@@ -32,7 +32,7 @@ def archive_all(folder: LocalFolder, store: Store) -> None:
                 month=month, generation=info.generation, month_digest="d" * 64, rows=rows, target="local",
                 plan_id="p" * 64, created_ms=0,
             )  # fmt: skip
-            make(folder, store.reader, wanted)
+            made(folder, store, wanted)
 
 
 @pytest.fixture(scope="module")

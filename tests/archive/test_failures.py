@@ -13,7 +13,6 @@ import pytest
 from retention.hold import Hold
 from server.archive import cutting, destroying, drafts, manifest, restoring, steps, verifying
 from server.archive.folders import Folder, LocalFolder, open_folder
-from server.archive.making import make
 from server.archive.manifest import Manifest
 from server.errors import Corrupt
 from tests.support.archives import (
@@ -23,6 +22,7 @@ from tests.support.archives import (
     assert_tidy,
     failing_at,
     files,
+    made,
     remembering,
     stored_in,
     varied,
@@ -184,7 +184,7 @@ def test_killed_for_real(tmp_path: Path, step: str) -> None:
     data, target = tmp_path / "data", tmp_path / "target"
     undisturbed = LocalFolder(tmp_path / "undisturbed")
     with stored_in(data, varied()) as store:
-        expected = make(undisturbed, store.reader, wanted(store))
+        expected = made(undisturbed, store, wanted(store))
     run = subprocess.run(
         [sys.executable, "-m", "tests.archive.killed", str(data), str(target), step], timeout=60, check=False
     )
@@ -193,5 +193,5 @@ def test_killed_for_real(tmp_path: Path, step: str) -> None:
     assert whole(folder) == []
     assert files(folder)
     with stored_in(data) as store:
-        assert make(folder, store.reader, wanted(store)) == expected
+        assert made(folder, store, wanted(store)) == expected
     assert files(folder) == files(undisturbed)

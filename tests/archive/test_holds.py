@@ -12,12 +12,22 @@ from retention.hold import Hold, holding
 from retention.month import Month
 from server.archive import cutting, manifest, verifying
 from server.archive.folders import LocalFolder
-from server.archive.making import make
 from server.archive.manifest import Manifest
 from server.model import Event
 from server.storage.digest import digest_of
 from tests.archive.test_make import expected, read_back
-from tests.support.archives import OCTOBER, TYPES, USERS, archived, assert_tidy, files, remembering, varied, wanted
+from tests.support.archives import (
+    OCTOBER,
+    TYPES,
+    USERS,
+    archived,
+    assert_tidy,
+    files,
+    made,
+    remembering,
+    varied,
+    wanted,
+)
 from tests.support.retaining import KEEP, events_of, profile, rewrite
 
 PLAN = "q" * 64
@@ -121,7 +131,7 @@ def test_rows_that_went_through_a_profile_are_not_held(folder: LocalFolder) -> N
     store = remembering(varied())
     how = profile(user_id=KEEP)
     rewrite(store, OCTOBER, how, TYPES)
-    found = make(folder, store.reader, wanted(store, forms=(how.digest,)))
+    found = made(folder, store, wanted(store, forms=(how.digest,)))
     everything = [Hold("H1", "LITIGATION", 0, types=("*",))]
     assert cutting.held(folder, found, everything) == NOTHING_HELD
     assert cutting.cut_down(folder, found, everything, plan_id=PLAN) is None
@@ -146,7 +156,7 @@ def test_of_mixed_rows_those_as_they_were_sent_are_held(folder: LocalFolder) -> 
     store = remembering(varied())
     how = profile(user_id=KEEP)
     rewrite(store, OCTOBER, how, TYPES[:1])
-    found = make(folder, store.reader, wanted(store, forms=("", how.digest)))
+    found = made(folder, store, wanted(store, forms=("", how.digest)))
     raw = [event for event in events_of(store, OCTOBER) if event.type != TYPES[0]]
     everything = [Hold("H1", "LITIGATION", 0, types=("*",))]
     assert cutting.held(folder, found, everything) == Held(len(raw), (("H1", len(raw)),))

@@ -19,6 +19,7 @@ from server.archive.lines import lines_of, odd_lines_of
 from server.archive.making import make
 from server.errors import Corrupt, Precondition
 from server.model import Action, Change, ChangeStatus, Event
+from server.storage.contract import SealedRows
 from server.storage.digest import BUCKETS, digest_of, line_of
 from tests.contract.test_export import told
 from tests.support.archives import (
@@ -27,13 +28,14 @@ from tests.support.archives import (
     archived,
     assert_tidy,
     files,
+    made,
     remembering,
     stored_in,
     varied,
     wanted,
 )
 from tests.support.events import Sent, make_event, make_id
-from tests.support.retaining import KEEP, events_of, profile, rewrite
+from tests.support.retaining import KEEP, events_of, profile, rewrite, sealed_rows
 
 
 def read_back(folder: Folder, found: manifest.Manifest) -> list[Any]:
@@ -141,7 +143,7 @@ def test_an_archive_of_the_embedded_engine(folder: Folder, tmp_path: Path) -> No
     """Of all rows: its digest is that of the month, its counts are those of the store, and nothing else lies there."""
     with stored_in(tmp_path / "data", varied(400)) as store:
         heard: list[int] = []
-        found = make(folder, store.reader, wanted(store), heard=heard.append)
+        found = made(folder, store, wanted(store), heard=heard.append)
         events = events_of(store, OCTOBER)
         with_digest = store.reader()
         assert found.content_digest == with_digest.stocks(OCTOBER).digest
@@ -204,7 +206,7 @@ def test_rows_keep_their_form(tmp_path: Path) -> None:
     with stored_in(tmp_path / "data", varied()) as store:
         how = profile(user_id=KEEP)
         rewrite(store, OCTOBER, how, TYPES)
-        found = make(folder, store.reader, wanted(store, forms=(how.digest,)))
+        found = made(folder, store, wanted(store, forms=(how.digest,)))
         events = events_of(store, OCTOBER)
     assert read_back(folder, found) == expected(events, how.digest)
     assert not found.copy().complete
@@ -282,7 +284,7 @@ def test_what_hears_of_progress_can_end_it(tmp_path: Path) -> None:
         raise ZeroDivisionError(rows)
 
     with pytest.raises(ZeroDivisionError):
-        make(folder, store.reader, wanted(store), heard=enough)
+        made(folder, store, wanted(store), heard=enough)
     assert files(folder) == {}
     assert archived(folder, store).rows == 90
 
@@ -308,26 +310,28 @@ def test_it_goes_no_faster_than_who_hears_of_it_likes(monkeypatch: pytest.Monkey
     ahead: list[int] = []
     digested = 0
 
-    class Watched:
-        """A reader that says how far its digest is."""
+    class Watched(SealedRows):
+        """Says how far its digest is."""
 
-        def __init__(self, reader: Any) -> None:
-            self._reader = reader
-            self.export, self.close = reader.export, reader.close
+        def __init__(self, stored: SealedRows) -> None:
+            self._stored = stored
 
-        def content_digest(self, month: Any, rows: Any, heard: Any, *, generation: int) -> Any:
+        def export(self, rows: Any) -> Any:
+            return self._stored.export(rows)
+
+        def content_digest(self, rows: Any, heard: Any = None) -> Any:
             def told(rows_done: int) -> None:
                 nonlocal digested
                 digested = rows_done
                 heard(rows_done)
 
-            return self._reader.content_digest(month, rows, told, generation=generation)
+            return self._stored.content_digest(rows, told)
 
     def slow(rows: int) -> None:
         time.sleep(0.02)
         ahead.append(digested - 2 * rows)
 
-    with stored_in(tmp_path / "data", varied(200)) as store:
-        make(LocalFolder(tmp_path / "target"), lambda: Watched(store.reader()), wanted(store), heard=slow)  # type: ignore[arg-type,return-value]
+    with stored_in(tmp_path / "data", varied(200)) as store, sealed_rows(store, OCTOBER) as stored:
+        make(LocalFolder(tmp_path / "target"), Watched(stored), wanted(store), heard=slow)
     assert digested == 200
     assert max(ahead) <= 30

@@ -11,11 +11,10 @@ import pytest
 from retention.facts import CopyKind
 from server.archive import restoring
 from server.archive.folders import LocalFolder
-from server.archive.making import make
 from server.archive.manifest import Manifest
 from server.errors import Corrupt, Invalid, TrackdError, Unavailable
 from server.storage.sqlite.content_digest import content_digest
-from tests.support.archives import OCTOBER, TYPES, archived, remembering, stored_in, varied, wanted
+from tests.support.archives import OCTOBER, TYPES, archived, made, remembering, stored_in, varied, wanted
 from tests.support.retaining import KEEP, profile, rewrite
 
 NOW_MS, DAY_MS = 1_800_000_000_000, 86_400_000
@@ -56,12 +55,12 @@ def test_a_restored_month_is_what_the_sealed_one_was(tmp_path: Path, treated: bo
             how = profile(user_id=KEEP)
             rewrite(store, OCTOBER, how, TYPES[:1])
             forms = ("", how.digest)
-        found = make(folder, store.reader, wanted(store, forms=forms))
+        found = made(folder, store, wanted(store, forms=forms))
     sealed = max((tmp_path / "data").glob("months/2025-10/*/events.db"))
-    made = restored(folder, found, tmp_path / "restored")
-    assert dump(made.path) == dump(sealed)
-    assert content_digest(made.path, OCTOBER).hexdigest() == found.content_digest
-    assert (made.name, made.month, made.types, made.rows, made.complete) == (
+    back = restored(folder, found, tmp_path / "restored")
+    assert dump(back.path) == dump(sealed)
+    assert content_digest(back.path, OCTOBER).hexdigest() == found.content_digest
+    assert (back.name, back.month, back.types, back.rows, back.complete) == (
         found.name, OCTOBER, TYPES, 300, not treated,
     )  # fmt: skip
 

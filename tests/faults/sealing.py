@@ -2,7 +2,9 @@
 
     python -m tests.faults.sealing DIRECTORY STEP NUMBER
 
-The positions of acknowledged events go to standard output, one a line.
+The step "told" is the first word from work in another process, whatever its size, and "kill it" kills that process
+then, not this one: why the work failed is a line among the others. The positions of acknowledged events go to standard
+output, one a line.
 """
 
 from __future__ import annotations
@@ -14,13 +16,20 @@ import threading
 from pathlib import Path
 
 from retention.month import Month
+from server import apart
 from server.config import Storage
+from server.errors import Unavailable
 from server.model import MonthState
 from server.storage.sqlite import steps
 from server.storage.sqlite.store import SqliteStore
 from tests.support.events import append, make_event
 
 OCTOBER = Month(2025, 10)
+
+
+def children() -> list[int]:
+    """The processes that this one has begun."""
+    return [int(number) for number in Path("/proc/thread-self/children").read_text("ascii").split()]
 
 
 def main(directory: str, step: str, number: int) -> None:
@@ -30,7 +39,14 @@ def main(directory: str, step: str, number: int) -> None:
         if _step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def told(_rows: int) -> None:
+        if step == "kill it":
+            os.kill(children().pop(), signal.SIGKILL)
+        reached("told")
+
     steps.reached = reached
+    if step in ("told", "kill it"):
+        apart.BYTES_MIN = 0
     store = SqliteStore(Path(directory), Storage(disk_free_bytes_min=1), months_max=10)
     done = threading.Event()
     writing = threading.Lock()
@@ -47,7 +63,11 @@ def main(directory: str, step: str, number: int) -> None:
     loading.start()
     with writing:
         store.fence(OCTOBER)
-    rebuilt = store.rebuild(OCTOBER, MonthState.SEALED)
+    try:
+        rebuilt = store.rebuild(OCTOBER, MonthState.SEALED, told)
+    except Unavailable as error:
+        print(error.reason, flush=True)
+        rebuilt = store.rebuild(OCTOBER, MonthState.SEALED)
     with writing:
         store.adopt(rebuilt)
     while store.retired:

@@ -51,7 +51,7 @@ def digest(tmp_path_factory: pytest.TempPathFactory) -> str:
     return rebuilt.digest
 
 
-@pytest.mark.parametrize("step", SEALING)
+@pytest.mark.parametrize("step", [*SEALING, "told"])
 def test_killed_at(step: str, tmp_path: Path, digest: str) -> None:
     """The next start finds a month as it was or sealed, with every acknowledged event; sealing it goes on."""
     populate(tmp_path).close()
@@ -85,6 +85,20 @@ def test_killed_at(step: str, tmp_path: Path, digest: str) -> None:
         assert list(again.check()) == []
     finally:
         again.close()
+
+
+def test_the_process_that_does_the_work_is_killed(tmp_path: Path, digest: str) -> None:
+    """It is an error by name, nothing is half done, and the next attempt ends as ever."""
+    populate(tmp_path).close()
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.faults.sealing", str(tmp_path), "kill it", "1"],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    assert run.stdout.splitlines().count(b"WORK_ENDED") == 1
+    (file,) = tmp_path.glob("months/2025-10/*/events.db")
+    assert sealed_digest(file) == digest
 
 
 def sealed_digest(file: Path) -> str:

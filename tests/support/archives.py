@@ -14,11 +14,11 @@ from server.archive.making import Wanted, make
 from server.archive.manifest import Manifest
 from server.config import Storage
 from server.model import Action, Change, ChangeStatus
-from server.rewriting import Selection
+from server.rewriting import Heard, Selection
 from server.storage.contract import Store
 from server.storage.memory.store import MemoryStore
 from tests.support.events import Sent, append, make_event
-from tests.support.retaining import seal
+from tests.support.retaining import seal, sealed_rows
 
 OCTOBER = Month(2025, 10)
 TYPES = ("merged", "opened", "reviewed")
@@ -97,7 +97,13 @@ def wanted(store: Store, types: Sequence[str] = TYPES, forms: Sequence[str] = (R
 
 def archived(folder: Folder, store: Store, types: Sequence[str] = TYPES, target: str = "local") -> Manifest:
     """An archive of October."""
-    return make(folder, store.reader, wanted(store, types, target=target))
+    return made(folder, store, wanted(store, types, target=target))
+
+
+def made(folder: Folder, store: Store, what: Wanted, *, heard: Heard | None = None) -> Manifest:
+    """An archive of what is wanted."""
+    with sealed_rows(store, what.month, what.generation) as stored:
+        return make(folder, stored, what, heard=heard)
 
 
 def files(folder: Folder) -> dict[str, bytes]:

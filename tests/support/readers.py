@@ -26,13 +26,9 @@ class Mute(Reader):
         """Not expected."""
         raise AssertionError("freeze")
 
-    def export(self, *_: Any, **__: Any) -> Any:
+    def sealed(self, *_: Any, **__: Any) -> Any:
         """Not expected."""
-        raise AssertionError("export")
-
-    def content_digest(self, *_: Any, **__: Any) -> Any:
-        """Not expected."""
-        raise AssertionError("content_digest")
+        raise AssertionError("sealed")
 
     def stocks(self, *_: Any, **__: Any) -> Any:
         """Not expected."""

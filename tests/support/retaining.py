@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from retention.chain import Deed
@@ -13,7 +14,7 @@ from retention.policy import Claim, FieldRule, Profile, Treatment
 from server.frozen import Frozen
 from server.model import Event, EventFilter, MonthInfo, MonthState, Order
 from server.rewriting import Rewrite, Rewritten, Selection
-from server.storage.contract import Store
+from server.storage.contract import SealedRows, Store
 from tests.support.events import pages
 
 T = TypeVar("T")
@@ -97,3 +98,10 @@ def events_of(store: Store, month: Month) -> list[Event]:
         return [event for page in pages(reader, where, Order.POSITION_ASC, 100, as_of=store.head) for event in page]
     finally:
         reader.close()
+
+
+@contextmanager
+def sealed_rows(store: Store, month: Month, generation: int | None = None) -> Iterator[SealedRows]:
+    """The rows of a sealed month."""
+    with closing(store.reader()) as reader, reader.sealed(month, generation=generation) as rows:
+        yield rows

@@ -24,7 +24,7 @@ from server.rewriting import MonthStocks, Selection
 from server.storage.contract import Store
 from server.storage.memory.store import MemoryStore
 from tests.support.events import append, make_event
-from tests.support.retaining import deed, events_of, here
+from tests.support.retaining import deed, events_of, here, sealed_rows
 from tests.support.retention_store import ROW_BYTES, SOURCE, Cells, KeptCopy, KeptMonth
 
 BY_TYPE = Field(FieldKind.TYPE)
@@ -77,10 +77,10 @@ class FakeArchives:
         """Takes the rows that the selection names."""
         if target.name in self.failing:
             raise Unavailable("ARCHIVE_TARGET", f"{plan_id} cannot reach {target.name}")
-        with closing(self.store.reader()) as reader:
+        with sealed_rows(self.store, month) as stored:
             chosen = [
                 (position, form)
-                for batch in reader.export(month, rows)
+                for batch in stored.export(rows)
                 for position, form in zip(batch.positions.tolist(), batch.forms.listed(), strict=True)
             ]
         events = {event.position: event for event in events_of(self.store, month)}
@@ -231,9 +231,10 @@ class EngineStore:
         with closing(self.store.reader()) as reader:
             stocks = reader.stocks(month).stocks
             rows = Selection(tuple({one.event_type for one in stocks}), tuple({one.profile for one in stocks}))
+        with sealed_rows(self.store, month) as stored:
             return Counter(
                 key
-                for batch in reader.export(month, rows)
+                for batch in stored.export(rows)
                 for key in zip(batch.types.listed(), batch.user_ids.listed(), batch.forms.listed(), strict=True)
             )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from operator import attrgetter
 
 from retention.facts import RAW
@@ -14,7 +16,7 @@ from server.frozen import Frozen
 from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, Order
 from server.question import Answer, Question, Read
 from server.rewriting import Heard, MonthStocks, Selection
-from server.storage.contract import Reader
+from server.storage.contract import Reader, SealedRows
 from server.storage.digest import ContentDigest, digested
 from server.storage.exported import Exported, exported_of, to_export
 from server.storage.frozen_grain import check_rows_tell
@@ -81,34 +83,23 @@ class MemoryReader(Reader):
         )
         return Answer(tables, as_of, read)
 
-    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+    def freeze(self, month: Month, types: Sequence[str], heard: Heard | None = None) -> Frozen:
         info = next((info for info in self._months() if info.month == month), None)
-        return freeze(info, month, types, self._events_up_to(self._head()), self._records, self._zones)
+        frozen = freeze(info, month, types, self._events_up_to(self._head()), self._records, self._zones)
+        if heard is not None:
+            heard(sum(sum(one.quarters.events) for one in frozen.types.values()))
+        return frozen
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         return self._stocks(month, holds)
 
-    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
-        chosen = self._chosen(month, rows, generation)
-        for start in range(0, len(chosen), _EXPORT_ROWS):
-            some = chosen[start : start + _EXPORT_ROWS]
-            yield exported_of([event for event, _ in some], [form for _, form in some])
-
-    def content_digest(
-        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
-    ) -> ContentDigest:
-        chosen = self._chosen(month, rows, generation)
-        if heard is not None:
-            heard(len(chosen))
-        return digested(event for event, _ in chosen)
-
-    def _chosen(self, month: Month, rows: Selection, generation: int | None) -> Sequence[tuple[Event, str]]:
-        """The rows of a selection, each with its form."""
+    @contextmanager
+    def sealed(self, month: Month, *, generation: int | None = None) -> Iterator[SealedRows]:
         to_export(month, next((info for info in self._months() if info.month == month), None), generation)
         forms = self._forms.get(month, {})
         where = EventFilter(start_ms=month.start_ms, end_ms=month.end_ms)
-        found = [(event, forms.get(event.position, (RAW, None))[0]) for event in self._matching(where, self._head())]
-        return [(event, form) for event, form in found if event.type in rows.types and form in rows.forms]
+        found = self._matching(where, self._head())
+        yield SealedEvents([(event, forms.get(event.position, (RAW, None))[0]) for event in found])
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -134,6 +125,28 @@ _KEYS: Mapping[Dimension, Callable[[Event], str]] = {
     Dimension.SOURCE: attrgetter("source"),
     Dimension.USER: attrgetter("user_id"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SealedEvents(SealedRows):
+    """The events of a month, each with its form."""
+
+    events: Sequence[tuple[Event, str]]
+
+    def export(self, rows: Selection) -> Iterator[Exported]:
+        chosen = self._chosen(rows)
+        for start in range(0, len(chosen), _EXPORT_ROWS):
+            some = chosen[start : start + _EXPORT_ROWS]
+            yield exported_of([event for event, _ in some], [form for _, form in some])
+
+    def content_digest(self, rows: Selection, heard: Heard | None = None) -> ContentDigest:
+        chosen = self._chosen(rows)
+        if heard is not None:
+            heard(len(chosen))
+        return digested(event for event, _ in chosen)
+
+    def _chosen(self, rows: Selection) -> Sequence[tuple[Event, str]]:
+        return [(event, form) for event, form in self.events if event.type in rows.types and form in rows.forms]
 
 
 def _matches(where: EventFilter, event: Event) -> bool:

@@ -6,7 +6,7 @@ them, texts one after the other with their lengths beside them. What is left to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -48,15 +48,14 @@ def has_forms(connection: apsw.Connection) -> bool:
     return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forms'").get)
 
 
-def export(path: Path, month: Month, rows: Selection, unless_stopped: Callable[[], None]) -> Iterator[Exported]:
-    """The rows of a selection, window by window; see Reader.export."""
+def export(path: Path, month: Month, rows: Selection) -> Iterator[Exported]:
+    """The rows of a selection, window by window; see SealedRows.export."""
     with scanned(path) as connection:
         condition = chosen_by(rows)(connection)
         form = _FORM if has_forms(connection) else f"'{RAW}'"
         events = _events_sql(month, form, condition)
         changes = _changes_sql(month, condition)
         for window in windows(connection, month, WINDOW_ROWS):
-            unless_stopped()
             (count, *columns), *_ = sqlite.fetch(connection, events, window)
             if count:
                 positions = _integers(columns[0])

@@ -69,17 +69,24 @@ class Layout:
         for name in (f"{path.name}-wal", f"{path.name}-shm", path.name, path.name + _DRAFT):
             path.with_name(name).unlink(missing_ok=True)
 
+    def next_generation(self, month: Month) -> int:
+        """The number of the next file that the month lives in."""
+        return 1 + max((number for found, number in self.found() if found == month), default=0)
+
+    def drafted(self, month: Month, generation: int) -> Path:
+        """The directory that a generation is built in; `publish` gives it its name."""
+        return self.generation(month, generation).with_suffix(_DRAFT)
+
     def draft(self, month: Month, generation: int) -> Path:
-        """An empty directory to build a generation in; `publish` gives it its name. Left-overs are removed."""
-        draft = self.generation(month, generation).with_suffix(_DRAFT)
+        """The same, new and empty. Left-overs are removed."""
+        draft = self.drafted(month, generation)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         return draft
 
     def publish(self, month: Month, generation: int) -> None:
         """Makes a draft the directory of its generation, durably and whole: fsync, rename, fsync."""
-        directory = self.generation(month, generation)
-        draft = directory.with_suffix(_DRAFT)
+        directory, draft = self.generation(month, generation), self.drafted(month, generation)
         for file in draft.iterdir():
             _sync(file, os.O_RDONLY)
         sync_directory(draft)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -13,14 +14,14 @@ import orjson
 
 from retention.hold import Hold
 from retention.month import Month
+from server.apart import aside
 from server.errors import Corrupt, NotFound, Precondition, TrackdError
 from server.frozen import Frozen
 from server.model import Count, Dimension, Event, EventFilter, Keyset, MonthInfo, MonthState, Order
 from server.question import Answer, FieldKind, Question
-from server.rewriting import Heard, MonthStocks, Selection
+from server.rewriting import Heard, MonthStocks, nobody
 from server.storage.contract import Reader
-from server.storage.digest import ContentDigest
-from server.storage.exported import Exported, to_export
+from server.storage.exported import to_export
 from server.storage.frozen_grain import check_rows_tell
 from server.storage.records import check_freezing
 from server.storage.sqlite import questions, schema
@@ -32,11 +33,10 @@ from server.storage.sqlite.answers.lists import List, Lists
 from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.stocks import open_stocks, sealed_stocks
 from server.storage.sqlite.catalog import CatalogReader
-from server.storage.sqlite.content_digest import content_digest
-from server.storage.sqlite.export import chosen_by, export
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.month_file import change_of
 from server.storage.sqlite.records import CatalogRecords
+from server.storage.sqlite.sealed_file import SealedFile
 
 FIRST_EVENTS = 16
 """Of each month, where months are merged in the order of positions."""
@@ -114,7 +114,7 @@ class SqliteReader(Reader):
             months, dropped = self._touched(touches), self._dropped(touches)
             return self._aggregates.answer(questions, months, dropped)
 
-    def freeze(self, month: Month, types: Sequence[str]) -> Frozen:
+    def freeze(self, month: Month, types: Sequence[str], heard: Heard | None = None) -> Frozen:
         with self._files.question():
             info = next((info for info in self._months() if info.month == month), None)
             if info is None:
@@ -127,7 +127,10 @@ class SqliteReader(Reader):
             sources = {key: name for name, key in self._names.keys_of(FieldKind.SOURCE).items()}
             zones = tuple(self._derived.zones)
             wanted = {name: keys.get(name) for name in types}
-            return freeze(self._files, info, wanted, sources, zones, together=kept is None)
+            size = self._files.size(info)
+            return aside(
+                size, freeze, self._files.path(info), month, wanted, sources, zones, kept is None, heard=heard or nobody
+            )
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         info = next((one for one in self._touched(lambda other: other == month)), None)
@@ -139,25 +142,11 @@ class SqliteReader(Reader):
         with self._files.question():
             return sealed_stocks(self._files, info, holds, size)
 
-    def export(self, month: Month, rows: Selection, *, generation: int | None = None) -> Iterator[Exported]:
+    @contextmanager
+    def sealed(self, month: Month, *, generation: int | None = None) -> Iterator[SealedFile]:
         with self._files.question():
-            path = self._files.path(self._sealed(month, generation))
-            yield from export(path, month, rows, self._files.unless_stopped)
-
-    def content_digest(
-        self, month: Month, rows: Selection, heard: Heard | None = None, *, generation: int | None = None
-    ) -> ContentDigest:
-        def told(done: int) -> None:
-            self._files.unless_stopped()
-            if heard is not None:
-                heard(done)
-
-        with self._files.question():
-            path = self._files.path(self._sealed(month, generation))
-            return content_digest(path, month, told, chosen_by(rows))
-
-    def _sealed(self, month: Month, generation: int | None) -> MonthInfo:
-        return to_export(month, next(iter(self._touched(lambda other: other == month)), None), generation)
+            info = next(iter(self._touched(lambda other: other == month)), None)
+            yield SealedFile(self._files.path(to_export(month, info, generation)), month)
 
     def _windows(self, info: MonthInfo, where: EventFilter, as_of: int) -> Iterator[EventFilter]:
         """The filter in pieces of bounded length: a statement that runs for long keeps the log from starting over."""

@@ -14,10 +14,11 @@ import apsw
 import structlog
 
 from retention.month import Month
+from server.apart import aside
 from server.errors import Corrupt, Precondition, TrackdError
 from server.in_step import InStep
 from server.model import MonthInfo, MonthState, Rebuilt
-from server.rewriting import Heard
+from server.rewriting import Heard, nobody
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import steps
 from server.storage.sqlite.content_digest import content_digest, digest_on_two_cores
@@ -35,15 +36,36 @@ FROM = {MonthState.SEALED: MonthState.SEALING, MonthState.OPEN: MonthState.SEALE
 def rebuild(
     layout: Layout, store_id: str, derived: Derived, info: MonthInfo, state: MonthState, heard: Heard | None
 ) -> Rebuilt:
-    """See Store.rebuild."""
+    """See Store.rebuild. A large month is copied and compared in a process of its own (server.apart)."""
     if FROM.get(state) is not info.state:
         raise Precondition(
             "MONTH_STATE",
             f"{info.month} is {info.state.value}; it cannot be made {state.value}",
             hint="seal a month that was fenced; reopen one that is sealed",
         )
+    with sqlite.translated(layout.months / str(info.month)):
+        size = layout.events(info.month, info.generation).stat().st_size
+    rebuilt = aside(size, build, layout, store_id, info, state, heard=heard or nobody)
+    steps.reached("described")
+    folded = derived.wait_for(info.month, rebuilt.removals, FOLD_WAIT_S)
+    with sqlite.translated(layout.months / str(info.month)):
+        index = derived.indexes.path(info)
+        # Derived data is of the same events at the same positions; if none can be used, it is made anew.
+        if folded and index is not None:
+            target = (
+                layout.drafted(info.month, rebuilt.generation) / layout.index(info.month, rebuilt.generation, 1).name
+            )
+            if problem := aside(size, copy_index, index, target, rebuilt, heard=heard or nobody):
+                log.warning("index_not_copied", month=str(info.month), problem=problem)
+        layout.publish(info.month, rebuilt.generation)
+    steps.reached("published")
+    return rebuilt
+
+
+def build(layout: Layout, store_id: str, info: MonthInfo, state: MonthState, *, heard: Heard) -> Rebuilt:
+    """The next generation, as a draft that is compared and only lacks its index."""
     month, source = info.month, layout.events(info.month, info.generation)
-    generation = 1 + max((number for found, number in layout.found() if found == month), default=info.generation)
+    generation = layout.next_generation(month)
     halves = Halves(heard)
     # The source's digest meanwhile, on the other core: SQLite holds no interpreter lock for it.
     with ThreadPoolExecutor(1, thread_name_prefix="trackd-digest") as beside, InStep() as step:
@@ -68,15 +90,7 @@ def rebuild(
         digest = digest_on_two_cores(path, month, halves.read).hexdigest()
         if expected.result().hexdigest() != digest:
             raise _differs(source, info, copy.removals)
-    rebuilt = copy.describe(store_id, generation, digest)
-    steps.reached("described")
-    folded = derived.wait_for(month, rebuilt.removals, FOLD_WAIT_S)
-    with sqlite.translated(path):
-        if folded:
-            _copy_index(layout, derived, info, path.parent, rebuilt)
-        layout.publish(month, generation)
-    steps.reached("published")
-    return rebuilt
+    return copy.describe(store_id, generation, digest)
 
 
 def _differs(source: Path, info: MonthInfo, removals: int) -> TrackdError:
@@ -98,14 +112,11 @@ def changed(month: Month) -> Precondition:
     return Precondition("MONTH_CHANGED", f"{month} has changed since it was rebuilt", hint="rebuild it again")
 
 
-def _copy_index(layout: Layout, derived: Derived, info: MonthInfo, draft: Path, rebuilt: Rebuilt) -> None:
-    """Derived data is of the same events at the same positions; if there is none that can be used, it is made anew."""
-    path = derived.indexes.path(info)
-    if path is None:
-        return
-    target = draft / layout.index(info.month, rebuilt.generation, 1).name
+def copy_index(source: Path, target: Path, rebuilt: Rebuilt, *, heard: Heard) -> str:
+    """Copies an index beside a rebuilt month; why there is none now, or nothing."""
+    heard(rebuilt.rows)
     try:
-        connection = sqlite.open_reader(path, cache_bytes=0)
+        connection = sqlite.open_reader(source, cache_bytes=0)
         try:
             connection.pragma("query_only", False)
             connection.execute("VACUUM INTO ?", (str(target),))
@@ -115,8 +126,9 @@ def _copy_index(layout: Layout, derived: Derived, info: MonthInfo, draft: Path, 
         copy.execute("UPDATE about SET value = ? WHERE key = 'generation'", (rebuilt.generation,))
         complete = removals_of(copy) == rebuilt.removals
         copy.close()
-    except (apsw.Error, TrackdError) as problem:
-        log.warning("index_not_copied", month=str(info.month), problem=str(problem))
-        complete = False
-    if not complete:
+        problem = "" if complete else "events were erased meanwhile"
+    except (apsw.Error, TrackdError) as error:
+        problem = str(error)
+    if problem:
         target.unlink(missing_ok=True)
+    return problem

@@ -7,15 +7,16 @@ is a function of server.storage.treatment. Never in place: until it is adopted n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retention.policy import Claim, Treatment
+from server.apart import aside
 from server.errors import Corrupt, Precondition
 from server.model import MonthInfo, MonthState
-from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, losses_of
+from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, losses_of, nobody
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema, steps
 from server.storage.sqlite.claim_check import claim_holds
@@ -33,11 +34,19 @@ WINDOW_POSITIONS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """Gives keys to users and sources. Only on the writer's thread."""
+    """Gives keys to users and sources, on the writer's thread."""
 
     users: UserKeys
-    source_key: Any
-    """name -> key"""
+    stored_source_key: Callable[[str], int]
+    on_writer: OnWriter
+
+    def reserve(self, count: int) -> int:
+        """The first of so many keys in a row, for users whom nobody else knows."""
+        return self.on_writer(lambda: self.users.reserve(count))
+
+    def source_key(self, name: str) -> int:
+        """The key of a source."""
+        return self.on_writer(lambda: self.stored_source_key(name))
 
 
 def rewrite(
@@ -47,21 +56,49 @@ def rewrite(
     change: Rewrite,
     lost: Losses,
     dictionary: Dictionary,
-    on_writer: OnWriter,
     heard: Heard | None,
 ) -> Rewritten:
-    """See Store.rewrite. `lost` is what the month lacks already."""
+    """See Store.rewrite. `lost` is what the month lacks already. A large one is done in a process of its own."""
     if info.state is not MonthState.SEALED:
         raise Precondition(
             "MONTH_STATE", f"{info.month} is {info.state.value}; only sealed months are rewritten", hint="seal it first"
         )
+    with sqlite.translated(layout.months / str(info.month)):
+        size = layout.events(info.month, info.generation).stat().st_size
+    rewritten = aside(
+        size,
+        write,
+        *(layout, store_id, info, change, lost),
+        heard=heard or nobody,
+        reserve=dictionary.reserve,
+        source_key=dictionary.source_key,
+    )
+    steps.reached("described")
+    with sqlite.translated(layout.months / str(info.month)):
+        layout.publish(info.month, rewritten.rebuilt.generation)
+    steps.reached("published")
+    return rewritten
+
+
+def write(
+    layout: Layout,
+    store_id: str,
+    info: MonthInfo,
+    change: Rewrite,
+    lost: Losses,
+    *,
+    heard: Heard,
+    reserve: Callable[[int], int],
+    source_key: Callable[[str], int],
+) -> Rewritten:
+    """The next generation, as a draft that is complete and checked."""
     month, source = info.month, layout.events(info.month, info.generation)
-    generation = 1 + max((number for found, number in layout.found() if found == month), default=info.generation)
+    generation = layout.next_generation(month)
     with sqlite.translated(layout.months / str(month)):
         path = layout.draft(month, generation) / source.name
     steps.reached("drafted")
     halves = Halves(heard)
-    draft = _Rewriting(path, source, info, change, dictionary, on_writer)
+    draft = _Rewriting(path, source, info, change, reserve, source_key)
     try:
         draft.prepare()
         draft.rows(halves.copied)
@@ -72,18 +109,13 @@ def rewrite(
     finally:
         draft.close()
     digest = digest_on_two_cores(path, month, halves.read).hexdigest()
-    rebuilt = draft.describe(store_id, generation, digest)
-    steps.reached("described")
-    with sqlite.translated(path):
-        layout.publish(month, generation)
-    steps.reached("published")
     return Rewritten(
-        rebuilt=rebuilt,
+        rebuilt=draft.describe(store_id, generation, digest),
         rows_before=draft.rows_before,
         treated=draft.treated,
         withheld=draft.marked.withheld,
         bytes_before=source.stat().st_size,
-        bytes_after=layout.events(month, generation).stat().st_size,
+        bytes_after=path.stat().st_size,
         anonymous=anonymous,
         checks=checks,
         lost=losses_of(change, lost),
@@ -97,12 +129,18 @@ class _Rewriting(Draft):
     """
 
     def __init__(
-        self, path: Path, source: Path, info: MonthInfo, change: Rewrite, dictionary: Dictionary, on_writer: OnWriter
+        self,
+        path: Path,
+        source: Path,
+        info: MonthInfo,
+        change: Rewrite,
+        reserve: Callable[[int], int],
+        source_key: Callable[[str], int],
     ) -> None:
         super().__init__(path, source, info, MonthState.SEALED)
         self._change = change
-        self._dictionary = dictionary
-        self._on_writer = on_writer
+        self._reserve = reserve
+        self._key_of_source = source_key
         self._rules = Treatments(change.profile) if change.profile else None
         self._form = 0
         self._source_key = 0
@@ -127,7 +165,7 @@ class _Rewriting(Draft):
                 connection.create_scalar_function(name, rule, 2, deterministic=True)
             connection.execute("INSERT OR IGNORE INTO main.users VALUES (0, '')")
             if not self._rules.keeps("source"):
-                self._source_key = self._on_writer(lambda: self._dictionary.source_key(DROPPED_SOURCE))
+                self._source_key = self._key_of_source(DROPPED_SOURCE)
                 connection.execute("INSERT INTO main.sources VALUES (?, ?)", (self._source_key, DROPPED_SOURCE))
             if self._rules.rule("user_id").treatment is Treatment.REKEY:
                 self._name_pseudonyms()
@@ -151,7 +189,7 @@ class _Rewriting(Draft):
             f"FROM source.{self.events} e WHERE e.user <> 0 AND {self.marked.mine} ORDER BY 1, 2"
         )
         pairs: int = connection.execute("SELECT count(*) FROM temp.pairs").get
-        first = self._on_writer(lambda: self._dictionary.users.reserve(pairs)) if pairs else 0
+        first = self._reserve(pairs) if pairs else 0
         connection.execute(
             "INSERT INTO temp.pseudonyms SELECT day, user, ? + row_number() OVER (ORDER BY random()) "
             "FROM temp.pairs ORDER BY day, user",

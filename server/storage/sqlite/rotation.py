@@ -9,7 +9,7 @@ from retention.chain import Deed
 from retention.month import Month
 from server.errors import NotFound, Precondition
 from server.model import Item, MonthInfo, MonthState, Rebuilt
-from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, dated
+from server.rewriting import Heard, Losses, Rewrite, Rewritten, dated
 from server.storage.records import not_to_be_opened
 from server.storage.sqlite import steps
 from server.storage.sqlite.index.derived import Derived
@@ -74,17 +74,11 @@ class Rotation:
         return rebuild(self._layout, store_id, self._derived, info, state, heard)
 
     def rewrite(
-        self,
-        store_id: str,
-        month: Month,
-        change: Rewrite,
-        dictionary: Dictionary,
-        on_writer: OnWriter,
-        heard: Heard | None,
+        self, store_id: str, month: Month, change: Rewrite, dictionary: Dictionary, heard: Heard | None
     ) -> Rewritten:
         """See Store.rewrite."""
         lost = self._records.losses.get(month, {})
-        return rewrite(self._layout, store_id, self._known(month), change, lost, dictionary, on_writer, heard)
+        return rewrite(self._layout, store_id, self._known(month), change, lost, dictionary, heard)
 
     def adopt(self, made: Rebuilt | Rewritten, deed: Deed | None) -> MonthInfo:
         """See Store.adopt."""

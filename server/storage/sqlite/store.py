@@ -277,7 +277,7 @@ class SqliteStore(Store):
     def _create_month(self, month: Month) -> None:
         """Lays out the file, makes it durable under its name, and only then lets the catalog name it."""
         with sqlite.translated(self._layout.months / str(month)):
-            generation = 1 + max((number for found, number in self._layout.found() if found == month), default=0)
+            generation = self._layout.next_generation(month)
             path = self._layout.draft(month, generation) / self._layout.events(month, generation).name
             about: dict[str, object] = {"store": self._catalog.store_id, "month": str(month), "generation": generation}
             schema.lay_out(path, schema.month_schema(month), about)
@@ -295,8 +295,8 @@ class SqliteStore(Store):
         return self._records
 
     def rewrite(self, month: Month, change: Rewrite, on_writer: OnWriter, heard: Heard | None = None) -> Rewritten:
-        dictionary = Dictionary(self._users, self._registries.stored_source_key)
-        return self._rotation.rewrite(self._catalog.store_id, month, change, dictionary, on_writer, heard)
+        dictionary = Dictionary(self._users, self._registries.stored_source_key, on_writer)
+        return self._rotation.rewrite(self._catalog.store_id, month, change, dictionary, heard)
 
     def forget_names(self, on_writer: OnWriter) -> int:
         return forget_names(self._layout, self._catalog, self._users, self.months(), on_writer)

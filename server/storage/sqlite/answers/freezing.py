@@ -6,15 +6,18 @@ From the truth and not from rollups: these numbers can never be counted again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from retention.month import Month
 from server.frozen import GRAINS, Cell, Frozen, FrozenType, Quarters
-from server.model import MonthInfo
 from server.question import BucketUnit
-from server.storage.sqlite.answers.files import Files
+from server.rewriting import Heard
+from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite.answers.grouping import Ints
 from server.storage.sqlite.index.rows import EMPTY, Keys, Rows, distinct, groups, joined
 from server.storage.sqlite.schema import events_table
@@ -26,45 +29,48 @@ WINDOW_ROWS = 100_000
 
 
 def freeze(
-    files: Files,
-    info: MonthInfo,
+    path: Path,
+    month: Month,
     types: Mapping[str, int | None],
     sources: Mapping[int, str],
     zones: tuple[str, ...],
+    together: bool,  # noqa: FBT001  # sent to another process
     *,
-    together: bool,
+    heard: Heard,
 ) -> Frozen:
     """The numbers of types, given with their keys (None: it has none); `together`: also those of all types."""
-    rows = joined(_windows(files, info))
+    rows = joined(_windows(path, month, heard))
     last_position = int(rows.position[-1]) if len(rows) else 0
     rows = rows.take(np.argsort(rows.type, kind="stable"))
     starts, ends = groups(rows.type)
     places = {int(rows.type[low]): rows.take(slice(low, high)) for low, high in zip(starts, ends, strict=True)}
     counted = {}
     for name, key in types.items():
-        files.unless_stopped()
+        heard(len(rows))
         mine = places.get(-1 if key is None else key, EMPTY)
-        counted[name] = FrozenType(_quarters(mine, sources), list(_cells(files, info, mine, zones)))
-    every = list(_cells(files, info, rows, zones)) if together else None
-    return Frozen(info.month, zones, counted, every, last_position)
+        counted[name] = FrozenType(_quarters(mine, sources), list(_cells(month, mine, zones, heard)))
+    every = list(_cells(month, rows, zones, heard)) if together else None
+    return Frozen(month, zones, counted, every, last_position)
 
 
-def _windows(files: Files, info: MonthInfo) -> Iterator[Rows]:
+def _windows(path: Path, month: Month, heard: Heard) -> Iterator[Rows]:
     """All events of the month, in the order of their positions."""
-    after = 0
-    while True:
-        sql = (
-            "SELECT json_array(json_group_array(position), json_group_array(timestamp_ms), json_group_array(type), "
-            "json_group_array(user), json_group_array(source)) FROM (SELECT position, timestamp_ms, type, user, source "
-            f"FROM {events_table(info.month)} WHERE position > ? ORDER BY position LIMIT ?)"
-        )
-        ((found,),) = files.rows(info, sql, (after, WINDOW_ROWS))
-        position, time, *keys = orjson.loads(found)
-        if position:
-            yield Rows(np.array(position), np.array(time), *(np.array(column, np.uint32) for column in keys))
-        if len(position) < WINDOW_ROWS:
-            return
-        after = position[-1]
+    sql = (
+        "SELECT json_array(json_group_array(position), json_group_array(timestamp_ms), json_group_array(type), "
+        "json_group_array(user), json_group_array(source)) FROM (SELECT position, timestamp_ms, type, user, source "
+        f"FROM {events_table(month)} WHERE position > ? ORDER BY position LIMIT ?)"
+    )
+    after = done = 0
+    with sqlite.translated(path), closing(sqlite.open_reader(path, cache_bytes=0, immutable=True)) as connection:
+        while True:
+            position, time, *keys = orjson.loads(connection.execute(sql, (after, WINDOW_ROWS)).get)
+            if position:
+                yield Rows(np.array(position), np.array(time), *(np.array(column, np.uint32) for column in keys))
+            done += len(position)
+            heard(done)
+            if len(position) < WINDOW_ROWS:
+                return
+            after = position[-1]
 
 
 def _quarters(rows: Rows, sources: Mapping[int, str]) -> Quarters:
@@ -79,12 +85,12 @@ def _quarters(rows: Rows, sources: Mapping[int, str]) -> Quarters:
     )
 
 
-def _cells(files: Files, info: MonthInfo, rows: Rows, zones: Sequence[str]) -> Iterator[Cell]:
+def _cells(month: Month, rows: Rows, zones: Sequence[str], heard: Heard) -> Iterator[Cell]:
     if not len(rows):
         return
     for zone in zones:
-        files.unless_stopped()
-        offsets = offsets_of(zone_of(zone), info.month.start_ms, info.month.end_ms)
+        heard(len(rows))
+        offsets = offsets_of(zone_of(zone), month.start_ms, month.end_ms)
         days = (rows.timestamp_ms + offsets.at(rows.timestamp_ms)) // DAY_MS
         first = int(days.min())
         days -= first
