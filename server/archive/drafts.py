@@ -91,7 +91,7 @@ def sweep_named(folder: Folder, name: str) -> bool:
 
 
 def sweep_all(folder: Folder) -> list[str]:
-    """Removes what any attempt left; whose. For the start of a run, when nothing is under way."""
+    """Removes what any attempt left; the lineages of those. Nothing may be under way at the target."""
     found = left_over(folder)
     for lineage in found:
         sweep(folder, lineage)

@@ -97,9 +97,28 @@ def verify(
             typer.echo(harmless(f"{finding.where}: {finding.problem}"))
         for path in strays if not as_json else ():
             say(f"belongs to no archive: {harmless(path)}", "yellow")
+        if strays and not as_json:
+            say("what runs that were killed left is removed by `trackd archive tidy`")
         if findings:
             raise typer.Exit(EXIT_FINDINGS)
         say(f"sound: {len(found)} archives, {show_number(sum(one.rows for one in found))} rows", "green")
+
+
+@app.command("tidy", epilog=EXIT_CODES)
+def tidy(target: Target, as_json: AsJson = False) -> None:
+    """Remove what runs that were killed left at a target, and no archive needs.
+
+    The next run that archives the same rows removes it by itself; this is for when there will be none. Not while any
+    trackd archives to this target: what that one is writing would be removed as well. Archives are never touched.
+    """
+    with _reported():
+        from server.archive import drafts
+
+        removed = drafts.sweep_all(_open(target))
+        if as_json:
+            print_json({"removed": removed})
+        else:
+            say(f"removed what {len(removed)} attempts left" if removed else "nothing was left over", "green")
 
 
 @app.command("restore", epilog=EXIT_CODES)

@@ -13,12 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from server.archive import places
+from server.archive import drafts, places
 from server.archive.folders import LocalFolder
 from server.archive.manifest import Manifest
 from server.cli import archive
 from server.cli.main import app
-from tests.support.archives import TYPES, archived, remembering, varied
+from tests.support.archives import TYPES, Failing, archived, failing_at, remembering, varied, wanted
 
 
 @pytest.fixture
@@ -75,6 +75,28 @@ def test_what_belongs_to_no_archive_is_told(target: Path, found: list[Manifest])
     """It is no damage."""
     (target / "archive" / "events" / "notes.txt").write_bytes(b"x")
     assert told("verify", target)["strays"] == ["archive/events/notes.txt"]
+
+
+def test_what_a_killed_run_left_is_removed_on_request(
+    target: Path, found: list[Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing else: archives stay whole, and so does what trackd did not put there."""
+    folder, store = LocalFolder(target), remembering(varied())
+    assert told("tidy", target) == {"removed": []}
+    with monkeypatch.context() as patch:
+        patch.setattr(drafts, "sweep", lambda *_: None)  # as if it had been killed
+        with failing_at("compared"), pytest.raises(Failing):
+            archived(folder, store, TYPES[1:])
+    (target / "archive" / "events" / "notes.txt").write_bytes(b"x")
+    left = told("verify", target)["strays"]
+    assert len(left) > 1
+    assert "archive tidy" in run("verify", target).stderr
+    assert told("tidy", target) == {"removed": [wanted(store, TYPES[1:]).lineage]}
+    assert told("verify", target) == {
+        "verified": [one.name for one in found], "findings": [], "strays": ["archive/events/notes.txt"],
+    }  # fmt: skip
+    assert "nothing was left over" in run("tidy", target).stderr
+    assert run("tidy", target / "absent").exit_code == 2
 
 
 def test_a_month_is_restored_and_expires(target: Path, found: list[Manifest], tmp_path: Path) -> None:
@@ -137,7 +159,7 @@ def test_people_get_tables(target: Path, found: list[Manifest], tmp_path: Path) 
     assert found[0].name in "".join(run("restored", tmp_path / "restored").stdout.split())
 
 
-@pytest.mark.parametrize("command", ["list", "verify", "restore", "restored"])
+@pytest.mark.parametrize("command", ["list", "verify", "tidy", "restore", "restored"])
 def test_each_command_has_help(command: str) -> None:
     """Which begins with what it does."""
     done = run(command, "--help")
@@ -147,4 +169,4 @@ def test_each_command_has_help(command: str) -> None:
 
 def test_commands_are_those_of_the_app() -> None:
     """None is left out above."""
-    assert sorted(typer.main.get_command(archive.app).commands) == ["list", "restore", "restored", "verify"]  # type: ignore[attr-defined]
+    assert sorted(typer.main.get_command(archive.app).commands) == ["list", "restore", "restored", "tidy", "verify"]  # type: ignore[attr-defined]
