@@ -109,7 +109,7 @@ class Daemon:
         )
         self._subscribe = SubscribeService(store, config.subscribe, observer)
         self._writer.committed = self._subscribe.moved
-        self._retention = self._retention_service()
+        self._retention = self._retention_service(observer)
         self._writer.reopens = self._retention.reopens
         types.has_policy = self._retention.policy.covers
         self._scheduler = Scheduler(self._retention, _now_ms)
@@ -140,7 +140,7 @@ class Daemon:
             config, read_again, guards, observer, apply=self._apply, withdraw=self.rpc.gate.withdraw
         )
 
-    def _retention_service(self) -> RetentionService:
+    def _retention_service(self, observer: Observer) -> RetentionService:
         config, data = self._config, Path(self._config.data)
         return RetentionService(
             self._store,
@@ -151,6 +151,7 @@ class Daemon:
             now_ms=_now_ms,
             quiet_s=config.rotation.quiet_minutes * 60,
             rows_per_second=lambda: self._config.retention.rows_per_second_max,
+            observer=observer,
         )
 
     def _gauges(self) -> Gauges:

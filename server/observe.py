@@ -119,6 +119,18 @@ class CallDenied:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RetentionActed:
+    """An action of a run of retention ended, or was passed over.
+
+    `action` and `status` are words of retention.plan.Kind and retention.applying.Status; `rows` is what it was about.
+    """
+
+    action: str
+    status: str
+    rows: int
+
+
 class Reloadable(StrEnum):
     """What the daemon reads again while it runs."""
 
@@ -177,6 +189,9 @@ class Observer:
 
     def reloaded(self, reload: Reloaded) -> None:
         """Once an attempt to read something again."""
+
+    def retention_acted(self, action: RetentionActed) -> None:
+        """Once an action of a run that has ended."""
 
     def message_received(self, service: str, method: str, type: str) -> None:
         """Once a message from a client. `type` as in CallStarted."""

@@ -37,6 +37,17 @@ FOLLOWED = Row(
             "Empty where no run has failed.",
             kind="stat",
         ),
+        Panel(
+            "What runs did",
+            "short",
+            [
+                (
+                    f"sum by (action, status) (increase(trackd_retention_actions_total{{{ME}}}[1d])) > 0",
+                    "{{action}} {{status}}",
+                )
+            ],
+            "Actions of the last 24 hours, by how they ended.",
+        ),
         Panel("Alerts that fire", "none", [(FIRING, "")], "Each has a section in deploy/RUNBOOK.md.", kind="table"),
     ),
 )

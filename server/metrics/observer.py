@@ -6,16 +6,16 @@ series that is known exists from the start, because a rate() needs the zero befo
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import metadata
 from typing import TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 
+from server.metrics.build import build_info
 from server.metrics.gauges import GaugeCollector, Gauges
 from server.metrics.promises import Tally, TallyCollector
+from server.metrics.retention import RetentionSeries
 from server.metrics.security import SecuritySeries
 from server.model import Durability
 from server.objectives import AVAILABILITY, INGEST_ACK, QUERY, Objective
@@ -32,6 +32,7 @@ from server.observe import (
     PageRead,
     QuestionAnswered,
     Reloaded,
+    RetentionActed,
 )
 
 _Child = TypeVar("_Child")
@@ -160,6 +161,7 @@ class PrometheusObserver(Observer):
         self._questions = _QuestionSeries(self.registry, _buckets(self._query_tallies))
         self._pages = _PageSeries(self.registry, LATENCY_BUCKETS_S)
         self._security = SecuritySeries(self.registry)
+        self._retention = RetentionSeries(self.registry)
         info = Info("trackd_build", "Always 1; the labels say what runs.", registry=self.registry)
         info.info(dict(build_info() if build is None else build))
         self.registry.register(GaugeCollector(gauges))
@@ -266,6 +268,10 @@ class PrometheusObserver(Observer):
         """Counts it, and keeps whether the last one of its kind succeeded."""
         self._security.reloaded(reload)
 
+    def retention_acted(self, action: RetentionActed) -> None:
+        """Counts it, and its rows."""
+        self._retention.acted(action)
+
     def message_received(self, service: str, method: str, type: str) -> None:  # noqa: ARG002  # METHODS knows it
         """Counts it."""
         self._calls.received[service, method].inc()
@@ -277,23 +283,6 @@ class PrometheusObserver(Observer):
 
 def _buckets(tallies: Iterable[Tally]) -> Sequence[float]:
     return sorted({*LATENCY_BUCKETS_S, *(tally.objective.threshold_seconds for tally in tallies)})
-
-
-def build_info() -> dict[str, str]:
-    """The versions that a report of a defect needs."""
-    return {
-        "version": _version_of("trackd"),
-        "python": platform.python_version(),
-        "grpc": _version_of("grpcio"),
-        "apsw": _version_of("apsw"),
-    }
-
-
-def _version_of(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:  # run from a tree that was never installed
-        return "unknown"
 
 
 class _ByWord(dict[str, _Child]):

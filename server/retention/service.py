@@ -33,6 +33,7 @@ from retention.policy import Policy
 from retention.port import ActionFailed
 from server.errors import NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.model import Batch, MonthState
+from server.observe import Observer, RetentionActed
 from server.retention import receipts
 from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
@@ -88,6 +89,7 @@ class RetentionService:
         now_ms: Callable[[], int],
         quiet_s: float,
         rows_per_second: Callable[[], int] = lambda: 0,
+        observer: Observer | None = None,
     ) -> None:
         """`folder`: where receipts go. Without a policy nothing can be planned; holds and evidence are there."""
         self._store = store
@@ -97,6 +99,7 @@ class RetentionService:
         self._archives = archives
         self._now_ms = now_ms
         self._pace = Pace(rows_per_second)
+        self._observer = observer or Observer()
         self._versions = _versions()
         self._loop = asyncio.get_running_loop()
         self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention", initializer=give_way)
@@ -256,6 +259,8 @@ class RetentionService:
         return receipt, late
 
     def _note_ending(self, receipt: Receipt) -> None:
+        for one in receipt.results:
+            self._observer.retention_acted(RetentionActed(one.action.kind.value, one.status.value, one.action.rows))
         undone = {one.action.class_name for one in receipt.results if one.status is not RunStatus.DONE}
         failed = {one.action.class_name for one in receipt.results if one.status is RunStatus.FAILED}
         self.endings.ended(receipt.ended_ms, undone=undone, failed=failed)

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from trackd.cloudevents.v1 import publish_pb2
 from trackd.v1 import event_type_pb2, ingest_pb2, query_pb2, retention_pb2, subscribe_pb2
 
+from server.metrics.build import build_info
 from server.metrics.gauges import Gauges
-from server.metrics.observer import METHODS, REJECTION_REASONS, PrometheusObserver, build_info
+from server.metrics.observer import METHODS, REJECTION_REASONS, PrometheusObserver
 from server.objectives import INGEST_ACK, QUERY, Objective
 from server.observe import (
     BatchAnswered,
@@ -28,6 +29,7 @@ from server.observe import (
     Observer,
     PageRead,
     QuestionAnswered,
+    RetentionActed,
 )
 from tests.support.gauges import make_gauges
 
@@ -313,6 +315,18 @@ def test_a_broken_gauge_hides_no_other_series() -> None:
     shown = series(observer)
     assert str(shown["trackd_disk_free_bytes", ()]) == "nan"
     assert ("trackd_events_accepted_lost_total", ()) in shown
+
+
+def test_what_retention_did_is_counted(observer: PrometheusObserver) -> None:
+    """By action and ending; rows only of what was done. Every series is there before."""
+    observer.retention_acted(RetentionActed("seal", "done", 1_000))
+    observer.retention_acted(RetentionActed("seal", "done", 500))
+    observer.retention_acted(RetentionActed("drop", "failed", 70))
+    assert value(observer, "trackd_retention_actions_total", action="seal", status="done") == 2
+    assert value(observer, "trackd_retention_actions_total", action="drop", status="failed") == 1
+    assert value(observer, "trackd_retention_actions_total", action="expire", status="stopped") == 0
+    assert value(observer, "trackd_retention_rows_total", action="seal") == 1_500
+    assert value(observer, "trackd_retention_rows_total", action="drop") == 0
 
 
 def test_build_info_says_what_runs() -> None:

@@ -16,6 +16,7 @@ from retention.month import Month
 from retention.policy import ArchiveTarget
 from server.config import Config
 from server.errors import Unavailable
+from server.observe import Observer, RetentionActed
 from server.retention.jobs import Job, JobState
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.schedule import Scheduler
@@ -53,7 +54,9 @@ class Nowhere:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, policy: str) -> AsyncIterator[tuple[RetentionService, Store]]:
+async def serving(
+    tmp_path: Path, policy: str, observer: Observer | None = None
+) -> AsyncIterator[tuple[RetentionService, Store]]:
     """A service over a store with three old events; the loop's thread is the writer's."""
     store = open_store("memory", Config())
     append(store, *(make_event(number, month="2025-11", offset_ms=number) for number in range(3)))
@@ -64,7 +67,14 @@ async def serving(tmp_path: Path, policy: str) -> AsyncIterator[tuple[RetentionS
         return action()
 
     service = RetentionService(
-        store, on_writer, PolicyInUse(file), tmp_path, Nowhere(), now_ms=lambda: NOW_MS, quiet_s=0
+        store,
+        on_writer,
+        PolicyInUse(file),
+        tmp_path,
+        Nowhere(),
+        now_ms=lambda: NOW_MS,
+        quiet_s=0,
+        observer=observer,
     )
     yield service, store
     await service.stop()
@@ -102,6 +112,19 @@ async def test_what_wants_two_persons_waits_for_the_word_of_another_one(tmp_path
         await service.agree(plan.id, "uid:2")
         assert told(await run(service, "uid:1")) == {"drop": "done"}
         assert sum(size.rows for size in store.sizes().values()) == 0
+
+
+async def test_actions_are_announced_when_their_run_has_ended(tmp_path: Path) -> None:
+    """Those that a guard stopped, too, and once each."""
+    announced: list[tuple[str, str, int]] = []
+
+    class Listening(Observer):
+        def retention_acted(self, action: RetentionActed) -> None:
+            announced.append((action.action, action.status, action.rows))
+
+    async with serving(tmp_path, TWO, Listening()) as (service, _store):
+        await run(service, "uid:1")
+        assert announced == [("seal", "done", 3), ("freeze", "done", 3), ("drop", "blocked", 3)]
 
 
 async def test_an_error_of_the_store_keeps_its_reason(tmp_path: Path) -> None:
