@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any, TypeVar
 
 from server.errors import TrackdError, Unavailable
@@ -26,6 +27,8 @@ T = TypeVar("T")
 BYTES_MIN = 8 * 1024 * 1024
 """Of a month's file: what is smaller is done before a process has begun (0.3 s)."""
 NICE = 19
+OOM_SCORE_ADJ = 500
+"""Of -1000 to 1000: who is ended first when memory runs out (proc(5))."""
 ASK_AGAIN_S = 1.0
 """So often at least whoever waits is heard, also where the work has nothing to tell for long."""
 END_S = 3.0
@@ -132,11 +135,23 @@ class _Line:
         return pickle.loads(data)  # noqa: S301  # our own process
 
 
+def give_way(nice: int) -> None:
+    """This thread, and those that it begins, get what processors others leave (setpriority(2), of threads on Linux).
+
+    Never more than they got before. Where that is forbidden, as a filter of system calls may, all goes on as it was.
+    """
+    thread = threading.get_native_id()
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
 # In the other process
 
 
 def _serve(line: _Line) -> None:
-    os.nice(NICE)
+    give_way(NICE)
+    with suppress(OSError):  # if memory runs out this one is to go, not the daemon
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work, arguments, names = line.receive()
     asking = threading.Lock()

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable
 
 NICE = 10
+"""Of the thread: what holds nobody up but takes long is not paced by rows."""
 WAIT_S_MAX = 0.2
 """So long at most in one go, so that whoever wants the work to stop is heard."""
-
-
-def give_way() -> None:
-    """This thread, and those that it begins, get what processors others leave (setpriority(2), of threads on Linux).
-
-    What holds nobody up but takes long, such as sorting an index or counting what is frozen, is not paced by rows.
-    """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 class Pace:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,13 +32,14 @@ from retention.plan import Overdue, Plan
 from retention.planning import plan as make_plan
 from retention.policy import Policy
 from retention.port import ActionFailed
+from server.apart import give_way
 from server.errors import NotFound, Precondition, TrackdError, Unavailable, unexpected
 from server.model import Batch, MonthState
 from server.observe import Observer, RetentionActed
 from server.retention import receipts
 from server.retention.endings import EVERY, Endings
 from server.retention.jobs import KEPT, Job, JobState
-from server.retention.pace import Pace, give_way
+from server.retention.pace import NICE, Pace
 from server.retention.plans import refusal, require_guards
 from server.retention.policy_in_use import PolicyInUse
 from server.retention.quiet import Quiet
@@ -102,7 +104,9 @@ class RetentionService:
         self._observer = observer or Observer()
         self._versions = _versions()
         self._loop = asyncio.get_running_loop()
-        self._working = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention", initializer=give_way)
+        self._working = ThreadPoolExecutor(
+            1, thread_name_prefix="trackd-retention", initializer=partial(give_way, NICE)
+        )
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="trackd-retention-look")
         self.quiet = Quiet(store, quiet_s)
         self._reopening: set[Month] = set()

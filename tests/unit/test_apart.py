@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from server import apart as module
-from server.apart import apart, aside
+from server.apart import apart, aside, give_way
 from server.errors import Precondition, Unavailable
 from server.in_step import Abandoned
 
@@ -157,6 +158,28 @@ def test_work_that_says_nothing_can_be_ended(tmp_path: Path, monkeypatch: pytest
         apart(silent, mark, heard=heard)
     assert set(told) == {7}
     assert ended(int(mark.read_text()))
+
+
+def test_nobody_gets_more_than_before_by_giving_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever began the daemon may have given way already; and where it is forbidden work goes on all the same."""
+    set_to: list[int] = []
+    monkeypatch.setattr(os, "setpriority", lambda _which, _who, nice: set_to.append(nice))
+    for before, wanted in ((0, 10), (15, 10)):
+        monkeypatch.setattr(os, "getpriority", lambda _which, _who, before=before: before)
+        give_way(wanted)
+    assert set_to == [10, 15]
+
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    with ThreadPoolExecutor(1, initializer=give_way, initargs=(10,)) as threads:
+        assert threads.submit(abs, -1).result() == 1
+
+
+def test_it_is_ended_before_the_daemon_when_memory_runs_out() -> None:
+    """As the kernel sees it."""
+    assert apart(Path.read_text, Path("/proc/self/oom_score_adj"), "ascii").strip() == str(module.OOM_SCORE_ADJ)
 
 
 def test_it_ends_with_who_began_it(tmp_path: Path) -> None:
