@@ -17,7 +17,7 @@ import yaml
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "systemd" / "trackd.service"
 EXPOSURE_MAX = 12
-"""Tenths, of 100: what is left is the network, the host's files read-only, and retention that may give way to others."""
+"""Tenths, of 100: what is left is the network, the host's files read-only, and retention that gives way."""
 COMPOSE = "github.com/compose-spec/compose-go/v2@v2.16.2"
 """The module of the reference implementation, which has the schema."""
 FOREIGN = {"ServiceMonitor"}
