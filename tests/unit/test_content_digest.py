@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import apsw
 import pytest
 
 from retention.month import Month
@@ -85,6 +86,24 @@ def test_changes_of_some_windows_only(tmp_path: Path, monkeypatch: pytest.Monkey
         (info,) = store.months()
     assert sum(event.change is not None for event in stored) == 3
     assert content_digest(file_of(tmp_path, info.generation), MONTH).hexdigest() == digest_of(stored)
+
+
+def test_lines_are_sorted_in_memory(tmp_path: Path) -> None:
+    """Of the largest windows, too, in which every character is escaped; names never come to lie in a temporary file."""
+    size = module.WINDOW_BYTES // module.WINDOW_ROWS
+    events = [
+        make_event(number, str(MONTH), number, user_id=f"user-{number}", description="\x01" * size)
+        for number in range(module.WINDOW_ROWS)
+    ]
+    with stored_in(tmp_path, events) as store:
+        (info,) = store.months()
+    with module.scanned(file_of(tmp_path, info.generation)) as connection:
+        windows = list(module.windows(connection, MONTH, module.WINDOW_ROWS, module.WINDOW_BYTES))
+        lines = module.lines_of(connection, MONTH, windows[0], "1")
+        spilled, _ = connection.status(apsw.SQLITE_DBSTATUS_TEMPBUF_SPILL)
+    assert len(windows) == 1
+    assert sum(len(text) for _, text, _ in lines) > 6 * module.WINDOW_BYTES
+    assert spilled == 0
 
 
 @pytest.fixture
