@@ -102,8 +102,8 @@ def read_alone(path: Path) -> Iterator[apsw.Connection]:
         try:
             connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)
             connection.pragma("cache_size", -CACHE_BYTES // 1024)
-            # Sorting takes a fourth less time: only then does SQLite lay the rows out in one piece, still in memory
-            # where they fit its cache. The names stay in memory, too.
+            # Only then does SQLite lay what it sorts out in one piece, not in an allocation a row: 0.8 us less. What
+            # fits its cache is in memory all the same, and so are the names.
             connection.pragma("temp_store", "file")
             connection.pragma("cache_size", -NAMES_BYTES // 1024, schema="temp")
             yield connection

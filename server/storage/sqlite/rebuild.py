@@ -72,8 +72,8 @@ def _digest_of_likeness(path: Path, source: Path, info: MonthInfo, removals: int
 
     One digest is enough, and it is the new file's: it is what this file is held against from now on, so it must be of
     what can be read from it, while whatever the copying lost or changed shows when the rows are compared. That tells
-    more than a second digest does, and costs a third of it. Nor is there a moment between two readings of the source
-    in which somebody could be erased: either the rows differ, or the file is no longer what `adopt` may take.
+    more than a second digest does, and costs a fourth of it. Whoever is erased meanwhile is missing in the source, or,
+    when the rows have been compared, makes `adopt` refuse the file.
     """
     likeness = Likeness(source, info.month)
     digest = digest_on_two_cores(path, info.month, halves.read, likeness)
