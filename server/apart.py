@@ -35,23 +35,24 @@ END_S = 3.0
 """Work that was told to end gets so long to clean up."""
 
 
-def aside(size: int, work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., Any]) -> T:
+def aside(size: int, scratch: Path, work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., Any]) -> T:
     """`work(*arguments, **callbacks)`: here if the file that it is about is small, apart if it is large."""
     if size < BYTES_MIN:
         return work(*arguments, **callbacks)
-    return apart(work, *arguments, **callbacks)
+    return apart(scratch, work, *arguments, **callbacks)
 
 
-def apart(work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., Any]) -> T:
+def apart(scratch: Path, work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., Any]) -> T:
     """`work(*arguments, **callbacks)` in another process, which gets what processors others leave.
 
-    `work` is a function of a module; it, what it is given and what it returns or raises are pickled. The callbacks are
-    called here, on this thread, and their answers go there; what one of them raises ends the work and is raised here.
-    The callback `heard`, if there is one, is told the last number again while the work is silent. Raises
-    Unavailable(WORK_ENDED) if the process ends by itself. It ends with this one, however that ends.
+    `scratch` is where it puts temporary files, which may be as large as what it is about. `work` is a function of a
+    module; it, what it is given and what it returns or raises are pickled. The callbacks are called here, on this
+    thread, and their answers go there; what one of them raises ends the work and is raised here. The callback `heard`,
+    if there is one, is told the last number again while the work is silent. Raises Unavailable(WORK_ENDED) if the
+    process ends by itself. It ends with this one, however that ends.
     """
     here, there = Pipe()
-    with _begun(there) as process:
+    with _begun(there, scratch) as process:
         there.close()
         try:
             answer: T = _attended(_Line(here), (work, arguments, tuple(callbacks)), callbacks)
@@ -67,7 +68,8 @@ def apart(work: Callable[..., T], *arguments: Any, **callbacks: Callable[..., An
     return answer
 
 
-def _begun(line: Connection) -> subprocess.Popen[bytes]:
+def _begun(line: Connection, scratch: Path) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(filter(None, sys.path))
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, str(line.fileno())],
         stdin=subprocess.PIPE,
@@ -75,7 +77,8 @@ def _begun(line: Connection) -> subprocess.Popen[bytes]:
         pass_fds=[line.fileno()],
         # Not a session: of a session of its own Linux weighs the niceness against nobody (sched(7), autogroup).
         process_group=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # SQLITE_TMPDIR is SQLite's own (sqlite.org/tempfiles.html).
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(scratch), "SQLITE_TMPDIR": str(scratch)},
     )
 
 

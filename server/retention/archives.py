@@ -80,7 +80,7 @@ class ParquetArchives:
         )
         size = sum(one.bytes for one in chosen)
         with closing(self._store.reader()) as reader, reader.sealed(month, generation=counted.generation) as stored:
-            return aside(size, _made, target.url, self._data, stored, wanted, heard=heard).copy()
+            return aside(size, self._data, _made, target.url, self._data, stored, wanted, heard=heard).copy()
 
     def held(self, month: Month, copy: Copy, holds: Sequence[Hold]) -> Copy:
         """See Archives."""

@@ -37,13 +37,6 @@ class ContentDigest:
         self._buckets[bucket].update(b"\n")
         self.rows += rows
 
-    def with_upper(self, other: ContentDigest) -> ContentDigest:
-        """One digest of two that each got the rows of half of the buckets; `other` has the upper half."""
-        joined = ContentDigest()
-        joined._buckets = self._buckets[: BUCKETS // 2] + other._buckets[BUCKETS // 2 :]
-        joined.rows = self.rows + other.rows
-        return joined
-
     def buckets(self) -> tuple[str, ...]:
         """The digest of each bucket, hexadecimal."""
         return tuple(bucket.hexdigest() for bucket in self._buckets)

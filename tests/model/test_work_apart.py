@@ -33,9 +33,9 @@ def everything_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     done: list[str] = []
     real = apart.apart
 
-    def noted(work: Callable[..., Any], *arguments: Any, **callbacks: Any) -> Any:
+    def noted(scratch: Path, work: Callable[..., Any], *arguments: Any, **callbacks: Any) -> Any:
         done.append(work.__name__)
-        return real(work, *arguments, **callbacks)
+        return real(scratch, work, *arguments, **callbacks)
 
     monkeypatch.setattr(apart, "BYTES_MIN", 0)
     monkeypatch.setattr(apart, "apart", noted)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from server import apart as module
 from server.apart import apart, aside, give_way
 from server.errors import Precondition, Unavailable
 from server.in_step import Abandoned
+
+HERE = Path(tempfile.gettempdir())
 
 
 def described(*words: str, ask: Callable[[str], str]) -> tuple[int, str, int]:
@@ -87,7 +90,7 @@ def test_it_runs_elsewhere_and_its_questions_are_answered_here() -> None:
         asked.append((threading.get_ident(), words))
         return words.upper()
 
-    process, answer, nice = apart(described, "who", "goes", ask=ask)
+    process, answer, nice = apart(HERE, described, "who", "goes", ask=ask)
     assert process != os.getpid()
     assert answer == "WHO GOES"
     assert asked == [(threading.get_ident(), "who goes")]
@@ -98,34 +101,40 @@ def test_it_runs_elsewhere_and_its_questions_are_answered_here() -> None:
 def test_progress_is_told_in_order() -> None:
     """Each number once, before the result."""
     told: list[int] = []
-    assert apart(counting, 50, heard=told.append) == 50
+    assert apart(HERE, counting, 50, heard=told.append) == 50
     assert told == list(range(50))
+
+
+def test_temporary_files_are_put_where_it_says(tmp_path: Path) -> None:
+    """Python's and SQLite's."""
+    assert apart(tmp_path, tempfile.gettempdir) == str(tmp_path)
+    assert apart(tmp_path, os.getenv, "SQLITE_TMPDIR") == str(tmp_path)
 
 
 def test_small_work_stays_here() -> None:
     """A process costs more than it would save."""
-    assert aside(module.BYTES_MIN - 1, described, "x", ask=str)[0] == os.getpid()
-    assert aside(module.BYTES_MIN, described, "x", ask=str)[0] != os.getpid()
+    assert aside(module.BYTES_MIN - 1, HERE, described, "x", ask=str)[0] == os.getpid()
+    assert aside(module.BYTES_MIN, HERE, described, "x", ask=str)[0] != os.getpid()
 
 
 def test_errors_come_back_whole() -> None:
     """With every field of ours, and with where a defect was."""
     with pytest.raises(Precondition) as refused:
-        apart(refusing)
+        apart(HERE, refusing)
     error = refused.value
     assert (error.reason, error.message, error.hint) == ("MONTH_CHANGED", "it is another one", "again")
     assert (error.field, error.retry_after_ms) == ("month", 5)
     with pytest.raises(ZeroDivisionError, match="a defect") as defect:
-        apart(broken)
+        apart(HERE, broken)
     assert "in broken" in "".join(defect.value.__notes__)
     with pytest.raises(TypeError, match="pickle"):
-        apart(unspeakable)
+        apart(HERE, unspeakable)
 
 
 def test_a_process_that_is_killed_is_an_error_by_name() -> None:
     """As when memory runs out."""
     with pytest.raises(Unavailable) as error:
-        apart(dying)
+        apart(HERE, dying)
     assert error.value.reason == "WORK_ENDED"
     assert str(-signal.SIGKILL) in error.value.message
 
@@ -139,7 +148,7 @@ def test_what_a_callback_raises_ends_the_work(tmp_path: Path) -> None:
         raise KeyError("enough")
 
     with pytest.raises(KeyError, match="enough"):
-        apart(cleaning, mark, heard=stop)
+        apart(HERE, cleaning, mark, heard=stop)
     assert not mark.exists()
 
 
@@ -155,7 +164,7 @@ def test_work_that_says_nothing_can_be_ended(tmp_path: Path, monkeypatch: pytest
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        apart(silent, mark, heard=heard)
+        apart(HERE, silent, mark, heard=heard)
     assert set(told) == {7}
     assert ended(int(mark.read_text()))
 
@@ -179,7 +188,7 @@ def test_nobody_gets_more_than_before_by_giving_way(monkeypatch: pytest.MonkeyPa
 
 def test_it_is_ended_before_the_daemon_when_memory_runs_out() -> None:
     """As the kernel sees it."""
-    assert apart(Path.read_text, Path("/proc/self/oom_score_adj"), "ascii").strip() == str(module.OOM_SCORE_ADJ)
+    assert apart(HERE, Path.read_text, Path("/proc/self/oom_score_adj"), "ascii").strip() == str(module.OOM_SCORE_ADJ)
 
 
 def test_it_ends_with_who_began_it(tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_it_ends_with_who_began_it(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     code = (
         "from pathlib import Path; from server.apart import apart; from tests.unit.test_apart import silent;"
-        f"apart(silent, Path({str(mark)!r}), heard=lambda rows: None)"
+        f"apart(Path(), silent, Path({str(mark)!r}), heard=lambda rows: None)"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         while not (mark.exists() and mark.read_text()):

@@ -40,7 +40,7 @@ def test_windows_are_bounded_and_leave_nothing_out(tmp_path: Path, monkeypatch: 
         stored = events_of(store, OCTOBER)
         path = max(tmp_path.glob("months/2025-10/*/events.db"))
         with content_digest.scanned(path) as connection:
-            windows = list(content_digest.windows(connection, OCTOBER, 30))
+            windows = list(content_digest.windows(connection, OCTOBER, 30, BYTES_MAX))
         digest = content_digest.content_digest(path, OCTOBER).hexdigest()
     sizes = {event.position: _size(event.metadata, event.change) for event in stored}
     inside = [[position for position in sizes if first <= position <= last] for first, last in windows]

@@ -14,8 +14,6 @@ from server.storage.sqlite.schema import events_table
 
 WINDOW_ROWS = 8_192
 """Copied in one statement, in a hundredth of a second: beside events each window is a burst, with waits between."""
-SORTERS = 2
-"""Threads that SQLite sorts indexes with (sqlite.org/pragma, threads)."""
 CACHE_BYTES = 64 * 1024 * 1024
 
 
@@ -64,8 +62,7 @@ class Draft:
                 ("synchronous", "off"),
                 ("main.locking_mode", "exclusive"),
                 ("cache_size", -CACHE_BYTES // 1024),
-                ("temp_store", "memory"),
-                ("threads", SORTERS),
+                ("temp_store", "memory"),  # what a rewrite has in temporary tables is on no disk
             ):
                 self.connection.pragma(name, value)
             self.connection.execute("ATTACH ? AS source", (f"{source.absolute().as_uri()}?mode=ro",))
@@ -108,7 +105,7 @@ class Draft:
         with sqlite.translated(self.path):
             self.changes()
             if self.state is MonthState.SEALED:
-                self.connection.execute(schema.sealed_indexes(self.month))
+                self._index()
                 self._count()
             for table in ("types", "sources"):
                 self.connection.execute(
@@ -126,6 +123,23 @@ class Draft:
                 f"SELECT max(coalesce((SELECT value FROM source.about WHERE key = 'last_position'), 0), "
                 f"coalesce((SELECT max(position) FROM source.{self.events}), 0))"
             ).get
+
+    def _index(self) -> None:
+        """Builds the indexes, on a connection of its own that sorts as schema.SORT_CACHE_BYTES says."""
+        self.connection.pragma("main.locking_mode", "normal")
+        sqlite.first(self.connection, "SELECT count(*) FROM main.about")  # the lock goes with the next read
+        connection = apsw.Connection(str(self.path))
+        try:
+            for name, value in (
+                ("journal_mode", "off"),
+                ("synchronous", "off"),
+                ("cache_size", -schema.SORT_CACHE_BYTES // 1024),
+                ("temp_store", "file"),
+            ):
+                connection.pragma(name, value)
+            connection.execute(schema.sealed_indexes(self.month))
+        finally:
+            connection.close()
 
     def _count(self) -> None:
         """How many rows there are by type and form. Where all are as they were sent the index of types tells."""

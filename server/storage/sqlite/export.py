@@ -22,6 +22,8 @@ from server.storage.sqlite.content_digest import Condition, scanned, windows
 from server.storage.sqlite.schema import changes_table, events_table
 
 WINDOW_ROWS = 32_768
+WINDOW_BYTES = 32 * 1024 * 1024
+"""A window becomes some texts, of which SQLite makes none above 1 GB (SQLITE_MAX_LENGTH, sqlite.org/limits.html)."""
 
 
 def chosen_by(rows: Selection) -> Condition:
@@ -55,7 +57,7 @@ def export(path: Path, month: Month, rows: Selection) -> Iterator[Exported]:
         form = _FORM if has_forms(connection) else f"'{RAW}'"
         events = _events_sql(month, form, condition)
         changes = _changes_sql(month, condition)
-        for window in windows(connection, month, WINDOW_ROWS):
+        for window in windows(connection, month, WINDOW_ROWS, WINDOW_BYTES):
             (count, *columns), *_ = sqlite.fetch(connection, events, window)
             if count:
                 positions = _integers(columns[0])

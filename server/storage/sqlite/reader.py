@@ -128,9 +128,8 @@ class SqliteReader(Reader):
             zones = tuple(self._derived.zones)
             wanted = {name: keys.get(name) for name in types}
             size = self._files.size(info)
-            return aside(
-                size, freeze, self._files.path(info), month, wanted, sources, zones, kept is None, heard=heard or nobody
-            )
+            path, every = self._files.path(info), kept is None
+            return aside(size, path.parent, freeze, path, month, wanted, sources, zones, every, heard=heard or nobody)
 
     def stocks(self, month: Month, holds: Sequence[Hold] = ()) -> MonthStocks:
         info = next((one for one in self._touched(lambda other: other == month)), None)

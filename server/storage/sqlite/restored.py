@@ -107,6 +107,7 @@ class _Filling:
         connection.executemany("INSERT INTO about VALUES (?, ?)", list(found.items()))
         connection.execute("COMMIT")
         connection.execute("DROP TABLE temp.staged")
+        connection.pragma("cache_size", -schema.SORT_CACHE_BYTES // 1024)
         connection.execute(schema.sealed_indexes(self._month))
 
     def _event_columns(self, rows: Exported) -> dict[str, list[Any]]:

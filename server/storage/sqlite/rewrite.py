@@ -67,6 +67,7 @@ def rewrite(
         size = layout.events(info.month, info.generation).stat().st_size
     rewritten = aside(
         size,
+        layout.root,
         write,
         *(layout, store_id, info, change, lost),
         heard=heard or nobody,
