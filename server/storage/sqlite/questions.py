@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import apsw
@@ -81,17 +82,17 @@ def events_at(month: Month, positions: Sequence[int], where: EventFilter, order:
     return sql, bindings
 
 
-def events_everywhere(months: Mapping[str, Month]) -> str:
+@lru_cache(maxsize=256)
+def events_everywhere(months: tuple[tuple[str, Month], ...], room: int) -> str:
     """Events of several months, whose files are attached under these names: one row with a JSON array for each month.
 
-    Bound for each month: its positions, as a JSON array. The events are as `events_at` gives them, in any order.
+    Bound for each month: `room` positions, NULL for none. The events are as `events_at` gives them, in any order.
     """
     fields = _FIELDS.replace("e.id", "hex(e.id)")
+    marks = ",".join("?" * room)
     return "SELECT " + ",".join(
-        f"(SELECT json_group_array(json_array({fields})) "
-        + _joined_of(name, month)
-        + "WHERE e.position IN (SELECT value FROM json_each(?)))"
-        for name, month in months.items()
+        f"(SELECT json_group_array(json_array({fields})) {_joined_of(name, month)}WHERE e.position IN ({marks}))"
+        for name, month in months
     )
 
 
