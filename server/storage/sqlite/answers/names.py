@@ -59,7 +59,7 @@ class Names:
         """The keys of all types, sources or users for which the test holds, as far as they occur in these months."""
         kind = test.field.kind
         if kind is FieldKind.USER:
-            return np.unique(np.array(self._matching_users(test, months), np.uint32))
+            return np.array(sorted(set(self._matching_users(test, months))), np.uint32)
         names = self.of_keys(kind, (), ())
         return np.array(sorted(key for key, name in names.items() if holds(test, name)), np.uint32)
 

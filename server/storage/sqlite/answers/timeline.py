@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import compress
 from typing import Any, TypeAlias
 
@@ -184,16 +185,15 @@ class Timeline:
         rooms = [next(room for room in SPARE if room >= max(counts))] * len(months)
         if sum(rooms) > CHUNKS_MAX:  # a statement so long is compiled each time
             rooms = counts
-        tables: list[str] = []
         ids: list[int] = []
-        for (month, chunks), room in zip(months, rooms, strict=True):
-            tables += [f"{_index_name(month.info.month)}.columns"] * (room * width)
+        for (_month, chunks), room in zip(months, rooms, strict=True):
             ids += [chunk.columns + slot for chunk in chunks for slot in self._slots]
             ids += [0] * ((room - len(chunks)) * width)
         connection = self._files.together(
             {_index_name(month.info.month): (month.version.path, False) for month, _chunks in months}
         )
-        found = sqlite.first(connection, blobs_of(tuple(tables)), ids)
+        sql = _columns_of(tuple(month.info.month for month, _chunks in months), tuple(rooms), width)
+        found = sqlite.first(connection, sql, ids)
         stretches = _Stretches()
         place = 0
         for (month, chunks), room in zip(months, rooms, strict=True):
@@ -277,9 +277,20 @@ class Timeline:
             raise IndexUnusable("an event is gone") from problem
 
 
+@lru_cache(maxsize=256)
+def _columns_of(months: tuple[Month, ...], rooms: tuple[int, ...], width: int) -> str:
+    """A statement for so many columns of so many chunks of each month."""
+    names = map(_index_name, months)
+    return blobs_of(
+        tuple(f"{name}.columns" for name, room in zip(names, rooms, strict=True) for _ in range(room * width))
+    )
+
+
+@lru_cache(maxsize=1_024)
 def _index_name(month: Month) -> str:
     return f"i{month.year:04d}{month.month:02d}"
 
 
+@lru_cache(maxsize=1_024)
 def _truth_name(month: Month) -> str:
     return f"e{month.year:04d}{month.month:02d}"
