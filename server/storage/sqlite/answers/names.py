@@ -65,7 +65,7 @@ class Names:
 
     def _matching_users(self, test: OneOf | StartsWith | Present, months: Sequence[MonthInfo]) -> list[int]:
         if isinstance(test, OneOf):
-            return [key for name in test.values for key in self._user_keys(name, months)]
+            return list(self.users(test.values, months))
         if isinstance(test, Present):
             return [0]  # whoever asks wants to know who is nobody
         if not test.prefixes or "" in test.prefixes:
@@ -77,6 +77,10 @@ class Names:
             for info in months
             for (key,) in self._files.rows(info, f"SELECT key FROM users WHERE {condition}", bindings)
         ]
+
+    def users(self, names: Iterable[str], months: Sequence[MonthInfo]) -> dict[int, str]:
+        """The names of those of these users that there are, by key."""
+        return {key: name for name in names for key in self._user_keys(name, months)}
 
     def _user_keys(self, name: str, months: Sequence[MonthInfo]) -> list[int]:
         """The key of a user, in a list; of a pseudonym, which only its month knows, too."""

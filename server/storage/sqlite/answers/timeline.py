@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from retention.month import Month
 from server.errors import Corrupt, StoreFailed
 from server.model import EventFilter, Keyset, MonthInfo, Order
-from server.question import FieldKind
+from server.question import Field, FieldKind, OneOf
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import questions
 from server.storage.sqlite.answers.cut import MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
+from server.storage.sqlite.answers.names import Names
 from server.storage.sqlite.answers.page import LEADS_MAX, Page, Row, columns_of
 from server.storage.sqlite.answers.selection import Columns
 from server.storage.sqlite.index.derived import Derived
@@ -104,9 +105,10 @@ class _Stretches:
 class Timeline:
     """One list, for one reader."""
 
-    def __init__(self, files: Files, derived: Derived, page: Page) -> None:
+    def __init__(self, files: Files, derived: Derived, names: Names, page: Page) -> None:
         self._files = files
         self._derived = derived
+        self._names = names
         self._page = page
         self._kinds = page.slots
         self._slots = list(dict.fromkeys([Slot.USER, Slot.TIME, Slot.POSITION, *self._kinds.values()]))
@@ -130,7 +132,7 @@ class Timeline:
                     if len(found) >= limit:
                         break
             return self._events(months[:looked_at], found[:limit])
-        except (apsw.Error, Corrupt, StoreFailed, ValueError, TypeError) as problem:
+        except (apsw.Error, Corrupt, StoreFailed, ValueError, TypeError, KeyError) as problem:
             self._files.unless_stopped()
             raise IndexUnusable(str(problem)) from problem
 
@@ -252,6 +254,8 @@ class Timeline:
         wanted: dict[Month, list[int]] = {info.month: [] for info in months}
         for _time, position, info in found:
             wanted[info.month].append(position)
+        types, sources = (self._names.of_keys(kind, (), ()) for kind in (FieldKind.TYPE, FieldKind.SOURCE))
+        users = self._page.matcher.users(OneOf(Field(FieldKind.USER), self._page.where.user_ids))
         rows: dict[int, Row] = {}
         for start in range(0, len(months), MONTHS_MAX):
             some = sorted(months[start : start + MONTHS_MAX], key=lambda info: info.month)
@@ -269,12 +273,10 @@ class Timeline:
                 sql = questions.events_everywhere(tuple((_truth_name(info.month), info.month) for info in some), room)
                 for events in sqlite.first(connection, sql, bound):
                     for row in orjson.loads(events):
-                        row[1] = bytes.fromhex(row[1])
-                        rows[row[0]] = row
-        try:
-            return [rows[position] for _time, position, _month in found]
-        except KeyError as problem:
-            raise IndexUnusable("an event is gone") from problem
+                        position, identity, kind, user, source = row[:5]
+                        row[1:5] = bytes.fromhex(identity), types[kind], users[user], sources[source]
+                        rows[position] = row
+        return [rows[position] for _time, position, _month in found]
 
 
 @lru_cache(maxsize=256)
