@@ -17,6 +17,7 @@ from server.errors import StoreFailed
 from server.model import EventFilter, MonthState, Order
 from server.storage.memory.store import MemoryStore
 from server.storage.sqlite.answers import timeline
+from server.storage.sqlite.answers.lists import List
 from server.storage.sqlite.answers.together import Together
 from server.storage.sqlite.index import file, tail
 from server.storage.sqlite.store import SqliteStore
@@ -189,20 +190,29 @@ def test_a_user_with_very_many_events_is_read_on_and_on(
     )
 
 
-@pytest.mark.parametrize(("name", "value"), [("EVENTS", (2,)), ("CHUNKS_MAX", 20), ("MONTHS", (1, 2)), ("PROMISE", 0)])
+def by_month(*_arguments: object) -> None:
+    """In place of the way month by month, for lists that must not need it."""
+    pytest.fail("a list was made month by month")
+
+
+@pytest.mark.parametrize(
+    "small",
+    [{"EVENTS": (2,)}, {"CHUNKS_MAX": 40}, {"MONTHS": (1, 2), "MONTHS_MAX": 2}, {"PROMISE": 0}, {"FEW_CHUNKS": 0}],
+)
 def test_a_page_is_the_same_however_little_fits_a_statement(
-    stores: tuple[SqliteStore, MemoryStore], monkeypatch: pytest.MonkeyPatch, name: str, value: object
+    stores: tuple[SqliteStore, MemoryStore], monkeypatch: pytest.MonkeyPatch, small: dict[str, object]
 ) -> None:
     """More events of a month than there is room for, more room than chunks may have, months one by one."""
     store, reference = stores
-    monkeypatch.setattr(timeline, name, value)
-    if name == "MONTHS":
-        monkeypatch.setattr(timeline, "MONTHS_MAX", 2)
+    for name, value in small.items():
+        monkeypatch.setattr(timeline, name, value)
     head = store.head
-    for where in FILTERS:
-        assert listed(store, where, Order.TIME_DESC, 50, as_of=head) == listed(
-            reference, where, Order.TIME_DESC, 50, as_of=head
-        )
+    for user in USERS:
+        where = EventFilter(user_ids=(user,))
+        expected = listed(reference, where, Order.TIME_DESC, 40, as_of=head)
+        with monkeypatch.context() as patch:
+            patch.setattr(List, "month", by_month)
+            assert listed(store, where, Order.TIME_DESC, 40, as_of=head) == expected
 
 
 def test_events_that_are_not_folded_are_found_by_their_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
