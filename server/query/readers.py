@@ -41,7 +41,9 @@ class Readers:
         start = time.monotonic()
         ending = Ending.OWED
         try:
-            answer = await asyncio.wait_for(self._run(question), self._settings.timeout_max_ms / 1000)
+            # Not wait_for, which makes a task: two more rounds of the event loop, and of the interpreter lock.
+            async with asyncio.timeout(self._settings.timeout_max_ms / 1000):
+                answer = await self._run(question)
             ending = Ending.ANSWERED
         except TimeoutError as error:
             raise DeadlineExceeded(

@@ -161,11 +161,10 @@ def _read_page(
 def _bytes_of(event: Event) -> int:
     """About how many bytes the event has on the wire, never much less."""
     texts = [event.type, event.user_id, event.source, event.session_id, event.client_ip, event.description]
-    texts += event.tags
-    texts.append(event.metadata)
+    texts += (*event.tags, event.metadata)
     if change := event.change:
         texts += [change.table_name, change.row_id, change.old_values, change.new_values]
-    return 80 + sum(len(text.encode()) + 4 for text in texts)
+    return 80 + 4 * len(texts) + len("".join(texts).encode())
 
 
 def _page_size(asked: int) -> int:

@@ -41,9 +41,10 @@ class QueryMethods:
 
     async def _list_events(self, request: query_pb2.ListEventsRequest) -> bytes:
         def encode(events: Sequence[Event], token: str, as_of: int) -> bytes:
-            return query_pb2.ListEventsResponse(
-                events=map(codec.stored_event, events), next_page_token=token, as_of_position=as_of
-            ).SerializeToString()
+            response = query_pb2.ListEventsResponse(next_page_token=token, as_of_position=as_of)
+            for event in events:
+                codec.put_event(response.events.add(), event)  # given as a message, each would be copied
+            return response.SerializeToString()
 
         return await self._query.list_events(
             codec.event_filter(request.filter),

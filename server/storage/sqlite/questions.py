@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import apsw
@@ -18,20 +19,18 @@ _KEY_COLUMNS = {Dimension.TYPE: "type", Dimension.SOURCE: "source", Dimension.US
 Bindings: TypeAlias = "list[apsw.SQLiteValue]"
 
 
-_FIELDS = (
-    "e.position, e.id, t.name, u.name, s.name, e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, "
-    "e.description, e.tags, e.metadata, " + ", ".join(f"c.{column}" for column in CHANGE_COLUMNS)
+_WIDE = "e.timestamp_ms, e.received_ms, e.session_id, e.client_ip, e.description, e.tags, e.metadata, " + ", ".join(
+    f"c.{column}" for column in CHANGE_COLUMNS
 )
-_JOINED = (
-    "FROM {at}{events} e JOIN {at}types t ON t.key = e.type JOIN {at}users u ON u.key = e.user "
-    "JOIN {at}sources s ON s.key = e.source LEFT JOIN {at}{changes} c ON c.position = e.position "
-)
+_FIELDS = f"e.position, e.id, t.name, u.name, s.name, {_WIDE}"
 
 
-def _joined_of(name: str, month: Month) -> str:
-    """The tables of a month, attached under a name or not."""
-    at = f"{name}." if name else ""
-    return _JOINED.format(at=at, events=events_table(month), changes=changes_table(month))
+def _joined_of(month: Month) -> str:
+    """The tables of a month."""
+    return (
+        f"FROM {events_table(month)} e JOIN types t ON t.key = e.type JOIN users u ON u.key = e.user "
+        f"JOIN sources s ON s.key = e.source LEFT JOIN {changes_table(month)} c ON c.position = e.position "
+    )
 
 
 def page(
@@ -53,7 +52,7 @@ def page(
     events = events_table(month)
     sql = (
         f"SELECT {_FIELDS} "
-        + _joined_of("", month)
+        + _joined_of(month)
         + f"WHERE e.position IN (SELECT position FROM {events} WHERE {' AND '.join(conditions)} "
         f"ORDER BY {inner} LIMIT ?) ORDER BY {_ordered('e.', order)}"
     )
@@ -75,23 +74,25 @@ def events_at(month: Month, positions: Sequence[int], where: EventFilter, order:
         bindings += more
     sql = (
         f"SELECT json_group_array(json_array({_FIELDS.replace('e.id', 'hex(e.id)')}) ORDER BY {_ordered('e.', order)}) "
-        + _joined_of("", month)
+        + _joined_of(month)
         + f"WHERE e.position IN ({chosen})"
     )
     return sql, bindings
 
 
-def events_everywhere(months: Mapping[str, Month]) -> str:
+@lru_cache(maxsize=256)
+def events_everywhere(months: tuple[tuple[str, Month], ...], room: int) -> str:
     """Events of several months, whose files are attached under these names: one row with a JSON array for each month.
 
-    Bound for each month: its positions, as a JSON array. The events are as `events_at` gives them, in any order.
+    Bound for each month: `room` positions, NULL for none. The events are as `events_at` gives them, in any order, but
+    with the keys of types, users and sources: who asks knows their names, and three lookups an event are saved.
     """
-    fields = _FIELDS.replace("e.id", "hex(e.id)")
+    fields = f"e.position, hex(e.id), e.type, e.user, e.source, {_WIDE}"
+    marks = ",".join("?" * room)
     return "SELECT " + ",".join(
-        f"(SELECT json_group_array(json_array({fields})) "
-        + _joined_of(name, month)
-        + "WHERE e.position IN (SELECT value FROM json_each(?)))"
-        for name, month in months.items()
+        f"(SELECT json_group_array(json_array({fields})) FROM {name}.{events_table(month)} e "
+        f"LEFT JOIN {name}.{changes_table(month)} c ON c.position = e.position WHERE e.position IN ({marks}))"
+        for name, month in months
     )
 
 

@@ -41,6 +41,9 @@ from server.storage.sqlite.sealed_file import SealedFile
 FIRST_EVENTS = 16
 """Of each month, where months are merged in the order of positions."""
 
+_TAGS = schema.EVENT_COLUMNS.index("tags")
+_CHANGE = len(schema.EVENT_COLUMNS)
+
 WINDOW_POSITIONS = 1_000_000
 """A scan of so many rows takes some tenths of a second."""
 
@@ -198,10 +201,9 @@ def _may_hold(month: Month, order: Order, after: Keyset | None) -> bool:
     return month.start_ms <= after.timestamp_ms if order.descending else month.end_ms > after.timestamp_ms
 
 
-def _event(row: tuple[Any, ...]) -> Event:
+def _event(row: Sequence[Any]) -> Event:
     """A row of `questions.page`: the columns of events, in the order of Event's fields, then those of changes."""
-    *plain, tags, metadata = row[: len(schema.EVENT_COLUMNS)]
-    change = row[len(schema.EVENT_COLUMNS) :]
+    tags = row[_TAGS]
     labels = tuple(orjson.loads(tags)) if tags else ()
-    audit = change_of(change) if change[0] is not None else None
-    return Event(*plain, labels, metadata, audit)  # type: ignore[call-arg]  # `plain` holds exactly the ten before
+    audit = change_of(row[_CHANGE:]) if row[_CHANGE] is not None else None
+    return Event(*row[:_TAGS], labels, row[_TAGS + 1], audit)  # type: ignore[call-arg]  # ten are before the tags

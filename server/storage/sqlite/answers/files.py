@@ -135,7 +135,7 @@ class Files:
         if path is None:
             return None
         index = IndexReader(path, info.month, lambda: self._connection(path), self._indexes.held)
-        version = None if pin else self._indexes.version(info)
+        version = None if pin else self._indexes.version_of(info.month, path)
         if version is not None:
             return index, version
         try:

@@ -42,17 +42,25 @@ class Lists:
             if values
         ]
         matcher = Matcher(AllOf(tuple(parts)), self._names, months)
-        return List(self._files, self._derived, matcher, where, order, as_of)
+        return List(self._files, self._derived, self._names, matcher, where, order, as_of)
 
 
 class List:
     """The events that match a filter, in one order, month by month."""
 
     def __init__(
-        self, files: Files, derived: Derived, matcher: Matcher, where: EventFilter, order: Order, as_of: int
+        self,
+        files: Files,
+        derived: Derived,
+        names: Names,
+        matcher: Matcher,
+        where: EventFilter,
+        order: Order,
+        as_of: int,
     ) -> None:
         self._files = files
         self._derived = derived
+        self._names = names
         self._where = where
         self._order = order
         self._as_of = as_of
@@ -62,7 +70,7 @@ class List:
         """The first matching events in the order of time; `months` are in the same order."""
         for _attempt in range(ATTEMPTS if fits(self._where, self._order) else 0):
             try:
-                return Timeline(self._files, self._derived, self._page).rows(months, limit, after)
+                return Timeline(self._files, self._derived, self._names, self._page).rows(months, limit, after)
             except IndexUnusable:
                 continue  # a run was replaced; or month by month it turns out what is wrong, and with which
         rows: list[Row] = []

@@ -59,13 +59,13 @@ class Names:
         """The keys of all types, sources or users for which the test holds, as far as they occur in these months."""
         kind = test.field.kind
         if kind is FieldKind.USER:
-            return np.unique(np.array(self._matching_users(test, months), np.uint32))
+            return np.array(sorted(set(self._matching_users(test, months))), np.uint32)
         names = self.of_keys(kind, (), ())
         return np.array(sorted(key for key, name in names.items() if holds(test, name)), np.uint32)
 
     def _matching_users(self, test: OneOf | StartsWith | Present, months: Sequence[MonthInfo]) -> list[int]:
         if isinstance(test, OneOf):
-            return [key for name in test.values for key in self._user_keys(name, months)]
+            return list(self.users(test.values, months))
         if isinstance(test, Present):
             return [0]  # whoever asks wants to know who is nobody
         if not test.prefixes or "" in test.prefixes:
@@ -77,6 +77,10 @@ class Names:
             for info in months
             for (key,) in self._files.rows(info, f"SELECT key FROM users WHERE {condition}", bindings)
         ]
+
+    def users(self, names: Iterable[str], months: Sequence[MonthInfo]) -> dict[int, str]:
+        """The names of those of these users that there are, by key."""
+        return {key: name for name in names for key in self._user_keys(name, months)}
 
     def _user_keys(self, name: str, months: Sequence[MonthInfo]) -> list[int]:
         """The key of a user, in a list; of a pseudonym, which only its month knows, too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ LEAD = {Projection.BY_USER: Slot.USER, Projection.BY_TYPE: Slot.TYPE, Projection
 NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64))
 """No times and no positions."""
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 
 
 class Page:

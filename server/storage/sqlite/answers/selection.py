@@ -71,6 +71,7 @@ class Matcher:
         self._names = names
         self._months = months
         self._keys: dict[Predicate, Keys] = {}
+        self._users: dict[OneOf, Mapping[int, str]] = {}
 
     @property
     def trivial(self) -> bool:
@@ -130,7 +131,18 @@ class Matcher:
         """The sorted keys for which a test on a type, source or user holds."""
         found = self._keys.get(where)
         if found is None:
-            found = self._keys[where] = self._names.matching(where, self._months)
+            if isinstance(where, OneOf) and where.field.kind is FieldKind.USER:
+                found = np.array(sorted(self.users(where)), np.uint32)
+            else:
+                found = self._names.matching(where, self._months)
+            self._keys[where] = found
+        return found
+
+    def users(self, where: OneOf) -> Mapping[int, str]:
+        """The users that a test names, by key, as far as there are any."""
+        found = self._users.get(where)
+        if found is None:
+            found = self._users[where] = self._names.users(where.values, self._months)
         return found
 
     def required(self, kind: FieldKind) -> Keys | None:

@@ -70,7 +70,11 @@ class Indexes:
     def version(self, info: MonthInfo) -> Version | None:
         """What the index in use has now, as far as is known without reading it."""
         path = self.path(info)
-        version = self._versions.get(info.month)
+        return None if path is None else self.version_of(info.month, path)
+
+    def version_of(self, month: Month, path: Path) -> Version | None:
+        """What that index of a month, which is the one in use, has now, as far as is known without reading it."""
+        version = self._versions.get(month)
         return version if version is not None and version.path == path else None
 
     def learn(self, info: MonthInfo, version: Version) -> None:

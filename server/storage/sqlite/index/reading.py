@@ -96,8 +96,8 @@ class Contents:
         if leads is not None:
             # numpy would give the interpreter lock up for this.
             lows, highs = memoryview(cells[0]), memoryview(cells[1])
-            spans = (range(bisect_left(highs, lead), bisect_right(lows, lead)) for lead in leads)
-            places = sorted({place for span in spans for place in span})
+            spans = [range(bisect_left(highs, lead), bisect_right(lows, lead)) for lead in leads]
+            places = spans[0] if len(spans) == 1 else sorted({place for span in spans for place in span})
         return [self._chunk(projection, place) for place in places]
 
     def _chunk(self, projection: Projection, place: int) -> Chunk:
