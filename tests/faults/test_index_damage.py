@@ -6,8 +6,10 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from retention.month import Month
@@ -15,6 +17,7 @@ from server.config import Storage
 from server.model import EventFilter, Order
 from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, Question
 from server.storage.memory.store import MemoryStore
+from server.storage.sqlite.index import boot, folder
 from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.store import SqliteStore
 from tests.support.answers import rows
@@ -133,6 +136,64 @@ def test_a_harmed_index_is_made_anew(tmp_path: Path, harm: Callable[[Path], None
         assert list(store.check()) == []
     finally:
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "closed", "after", "number"),
+    [
+        ("one", False, "one", 1),  # the daemon was killed: what it wrote is there
+        ("one", False, "two", 2),  # the machine stopped
+        ("one", True, "two", 1),
+        ("", False, "", 1),  # a system without such a word syncs as it goes
+    ],
+)
+def test_what_was_not_on_disk_when_the_machine_stopped_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, closed: bool, after: str, number: int
+) -> None:
+    """However whole it looks. What a daemon puts on disk at its end, or when its month is left alone, stays."""
+    monkeypatch.setattr(boot, "boot_id", lambda: before)
+    reference = populated(tmp_path / "life")
+    store = open_store(tmp_path / "life")
+    late = [make_event(9_000 + place, "2025-10", place) for place in range(40)]
+    append(store, *late)
+    append(reference, *late)
+    assert store.settle()
+    if closed:
+        store.close()
+    shutil.copytree(tmp_path / "life", tmp_path / "found")
+    store.close()
+    monkeypatch.setattr(boot, "boot_id", lambda: after)
+    store = open_store(tmp_path / "found")
+    try:
+        assert_same(store, reference)
+        assert store.settle()
+        assert_same(store, reference)
+        assert list(store.check()) == []
+    finally:
+        store.close()
+    assert index_of(tmp_path / "found").name == f"index-{number:04d}.db"
+    assert index_of(tmp_path / "found", "2025-11").name == "index-0001.db"
+
+
+def test_an_index_that_is_left_alone_is_put_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an end of the daemon."""
+    monkeypatch.setattr(folder, "SYNC_AFTER_S", 0.05)
+    store = open_store(tmp_path)
+    try:
+        append(store, make_event(1, "2025-10"))
+        assert store.settle()
+        end = time.monotonic() + 10
+        while unsynced(index_of(tmp_path)):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        store.close()
+
+
+def unsynced(index: Path) -> str:
+    """What it says of the start of the machine whose commits may be missing."""
+    with closing(apsw.Connection(str(index))) as connection:
+        return str(connection.execute("SELECT value FROM about WHERE key = 'unsynced'").get)
 
 
 def test_any_page_may_be_damaged_while_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

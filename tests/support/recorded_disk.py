@@ -106,6 +106,8 @@ def after_power_loss(steps: Sequence[Step], seed: int) -> dict[str, bytes]:
                 content = files.pop(path)
                 content.settle()
                 files[published + path.removeprefix(draft)] = content
+        elif step.kind == "rename" and step.path in files:
+            files[step.data.decode()] = files.pop(step.path)
     for path, content in deleted.items():
         if path not in files and rng.random() < 0.5:
             files[path] = content
@@ -158,6 +160,10 @@ class RecordedDisk(apsw.VFS):
     def published(self, draft: Path, directory: Path) -> None:
         """Tells of a directory that was synced with all its files and given its name."""
         self.steps.append(Step("publish", self._path(str(draft)), data=self._path(str(directory)).encode()))
+
+    def renamed(self, file: Path, name: Path) -> None:
+        """Tells of a file that was renamed, with what of it is on disk and what is not."""
+        self.steps.append(Step("rename", self._path(str(file)), data=self._path(str(name)).encode()))
 
     def promised(self, number: int) -> None:
         """Marks that from here on the caller relies on something."""

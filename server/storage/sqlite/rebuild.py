@@ -22,6 +22,7 @@ from server.storage.sqlite import steps
 from server.storage.sqlite.content_digest import digest_on_two_cores, read_alone
 from server.storage.sqlite.draft import Draft, Halves, removals_of
 from server.storage.sqlite.index.derived import Derived
+from server.storage.sqlite.index.file import UNSYNCED
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.likeness import Likeness
 
@@ -128,6 +129,7 @@ def copy_index(source: Path, target: Path, rebuilt: Rebuilt, *, heard: Heard) ->
             connection.close()
         copy = apsw.Connection(str(target))
         copy.execute("UPDATE about SET value = ? WHERE key = 'generation'", (rebuilt.generation,))
+        copy.execute("UPDATE about SET value = '' WHERE key = ?", (UNSYNCED,))  # it is when it is published
         complete = removals_of(copy) == rebuilt.removals
         copy.close()
         problem = "" if complete else "events were erased meanwhile"

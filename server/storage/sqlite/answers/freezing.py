@@ -5,8 +5,9 @@ From the truth and not from rollups: these numbers can never be counted again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +42,15 @@ def freeze(
     """The numbers of types, given with their keys (None: it has none); `together`: also those of all types."""
     rows = joined(_windows(path, month, heard))
     last_position = int(rows.position[-1]) if len(rows) else 0
+    still = partial(heard, len(rows))
     rows = rows.take(np.argsort(rows.type, kind="stable"))
     starts, ends = groups(rows.type)
     places = {int(rows.type[low]): rows.take(slice(low, high)) for low, high in zip(starts, ends, strict=True)}
     counted = {}
     for name, key in types.items():
-        heard(len(rows))
         mine = places.get(-1 if key is None else key, EMPTY)
-        counted[name] = FrozenType(_quarters(mine, sources), list(_cells(month, mine, zones, heard)))
-    every = list(_cells(month, rows, zones, heard)) if together else None
+        counted[name] = FrozenType(_quarters(mine, sources), list(_cells(month, mine, zones, still)))
+    every = list(_cells(month, rows, zones, still)) if together else None
     return Frozen(month, zones, counted, every, last_position)
 
 
@@ -85,11 +86,11 @@ def _quarters(rows: Rows, sources: Mapping[int, str]) -> Quarters:
     )
 
 
-def _cells(month: Month, rows: Rows, zones: Sequence[str], heard: Heard) -> Iterator[Cell]:
+def _cells(month: Month, rows: Rows, zones: Sequence[str], still: Callable[[], None]) -> Iterator[Cell]:
     if not len(rows):
         return
     for zone in zones:
-        heard(len(rows))
+        still()
         offsets = offsets_of(zone_of(zone), month.start_ms, month.end_ms)
         days = (rows.timestamp_ms + offsets.at(rows.timestamp_ms)) // DAY_MS
         first = int(days.min())

@@ -11,6 +11,7 @@ import numpy as np
 from retention.month import Month
 from server.errors import TrackdError
 from server.storage.sqlite import connection as sqlite
+from server.storage.sqlite.index.file import is_whole
 from server.storage.sqlite.index.held import NOTHING_HELD
 from server.storage.sqlite.index.reading import IndexReader, RunInfo
 from server.storage.sqlite.index.rollup import Days, count_days, count_quarters, decode_people
@@ -35,7 +36,8 @@ def check_index(layout: Layout, month: Month, generation: int, truth: apsw.Conne
     try:
         connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES)
         try:
-            read_about(connection, path)
+            if not is_whole(read_about(connection, path)):
+                return  # it will be made anew
             # One moment of each: the index first, which is never ahead of the truth.
             for pinned in (connection, truth):
                 pinned.execute("BEGIN; SELECT 1 FROM about").fetchall()

@@ -3,7 +3,8 @@
 A run is a set of rows between two positions, kept three times: by user, by type and by label (a tag, or a value of a
 dimension), each sorted by (lead, time, position) and cut into chunks of columns; with the rollups of the same rows.
 Runs are never changed, only replaced by others, in one transaction with the watermark. Nothing here is truth: the file
-may be deleted at any time, and its commits are not synced one by one (WAL with synchronous=NORMAL stays consistent).
+may be deleted at any time, and nothing is synced while events come in, for senders would wait along. Until it is, the
+file says since which start of the machine (`UNSYNCED`); if that was another one it is of no use.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from retention.month import Month
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
+from server.storage.sqlite.index import boot
 from server.storage.sqlite.index.held import NOTHING_HELD
 from server.storage.sqlite.index.reading import IndexReader, RunInfo
 from server.storage.sqlite.index.rollup import Days, Quarters, stretches
@@ -38,8 +40,17 @@ from server.storage.sqlite.index.tables import (
     column_id,
 )
 
+UNSYNCED = "unsynced"
+"""In `about`: the start of the machine (boot_id) of which commits may not be on disk; "" if all of them are."""
+
+
 Label: TypeAlias = tuple[int, str, str]
 """Type (or TAG), metadata key (of a tag ''), value."""
+
+
+def is_whole(about: Mapping[str, object]) -> bool:
+    """False if commits of an index may be missing, or half there, because the machine has stopped since."""
+    return about.get(UNSYNCED, "") in ("", boot.boot_id())
 
 
 class Run(ABC):
@@ -79,22 +90,29 @@ class IndexFile(IndexReader):
     def __init__(self, connection: apsw.Connection, path: Path, month: Month) -> None:
         super().__init__(path, month, lambda: connection, NOTHING_HELD)
         self.connection = connection
+        self.synced = True
+        """Whether all that was committed is on disk, and so will be the next commit."""
 
     @classmethod
     def create(cls, path: Path, month: Month, about: Mapping[str, object]) -> IndexFile:
         """Makes an empty index. Under its name it is whole: readers may look for it at any time."""
         draft = path.with_name(f"{path.name}.draft")
         draft.unlink(missing_ok=True)
-        schema.lay_out(draft, SCHEMA, {"layout": LAYOUT, "watermark": 0, **about}, page_bytes=PAGE_BYTES)
+        about = {"layout": LAYOUT, "watermark": 0, UNSYNCED: boot.boot_id(), **about}
+        schema.lay_out(draft, SCHEMA, about, page_bytes=PAGE_BYTES)
         draft.rename(path)
-        return cls._open(path, month)
+        file = cls._open(path, month)
+        if boot.boot_id():
+            file.go_on_unsynced()
+        return file
 
     @classmethod
     def open(cls, path: Path, month: Month) -> IndexFile:
         """Opens an index for the folder; Corrupt if it is none."""
         file = cls._open(path, month)
         with sqlite.translated(path):
-            schema.read_about(file.connection, path)
+            if schema.read_about(file.connection, path).get(UNSYNCED):
+                file.go_on_unsynced()
         return file
 
     @classmethod
@@ -125,6 +143,38 @@ class IndexFile(IndexReader):
     def zones(self, info: RunInfo) -> frozenset[str]:
         """The zones whose days a run has."""
         return self.contents(info).zones
+
+    # What is on disk for sure
+
+    def leave_unsynced(self) -> None:
+        """From the next commit on nothing is synced, until `sync`. That it is so is on disk before."""
+        if self.synced and boot.boot_id() and self._note_unsynced():
+            self.go_on_unsynced()
+
+    def sync(self) -> bool:
+        """Puts everything on disk and says so in the file; False if readers are in the way, for now."""
+        with sqlite.translated(self.path):
+            if not self._note_unsynced():
+                return False
+            self.connection.execute("UPDATE about SET value = '' WHERE key = ?", (UNSYNCED,))
+            self.connection.pragma("synchronous", "normal")
+            self.synced = True
+            return True
+
+    def go_on_unsynced(self) -> None:
+        """The file says already that nothing is synced."""
+        self.connection.pragma("synchronous", "off")
+        self.synced = False
+
+    def _note_unsynced(self) -> bool:
+        """Durably, with all that was written before: the log, and what it has in the file. False if that did not go."""
+        self.connection.pragma("synchronous", "full")
+        # Also where it says so already: without something new in the log the file would not be synced.
+        self.connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (UNSYNCED, boot.boot_id()))
+        logged, folded = self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if logged != folded:
+            self.connection.pragma("synchronous", "normal" if self.synced else "off")
+        return logged == folded
 
     # Writing, inside of a transaction that the caller began
 

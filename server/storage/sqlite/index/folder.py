@@ -44,6 +44,8 @@ FULL_MERGE_S = 30.0
 leave small runs behind that share nearly every cell of the rollups with the large one."""
 BLOCKS_AT_ONCE = 2
 """Full ones become one run: who is behind makes fewer of them, which are fewer to merge."""
+SYNC_AFTER_S = 60.0
+"""An index that is left alone for so long is put on disk. By then the kernel has written nearly all of it by itself."""
 RETRY_S = 5.0
 
 
@@ -145,6 +147,10 @@ class Folder:
             with self._attempt(month):
                 self._merge(month)
             return True
+        for month in self._open.unsynced(SYNC_AFTER_S)[:1]:
+            with self._attempt(month):
+                self._open.sync(month)
+            return True
         return False
 
     def _due(self, months: set[Month] | frozenset[Month]) -> list[Month]:
@@ -168,6 +174,7 @@ class Folder:
     @contextmanager
     def _transaction(self, file: IndexFile) -> Iterator[None]:
         with sqlite.translated(file.path):
+            file.leave_unsynced()
             file.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -176,6 +183,7 @@ class Folder:
                 if file.connection.in_transaction:
                     file.connection.execute("ROLLBACK")
                 raise
+            self._open.written(file.month)
             self._indexes.publish(file)
 
     # Folding the tail

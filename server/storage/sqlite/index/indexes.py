@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from server.errors import Corrupt, TrackdError
 from server.model import MonthInfo, MonthState
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
-from server.storage.sqlite.index.file import IndexFile
+from server.storage.sqlite.index.file import IndexFile, is_whole
 from server.storage.sqlite.index.held import Held
 from server.storage.sqlite.index.reading import IndexReader, Version
 from server.storage.sqlite.index.tables import LAYOUT
@@ -141,6 +142,8 @@ class Indexes:
             "layout": LAYOUT,
         }
         wrong = {key: about.get(key) for key, value in expected.items() if about.get(key) != value}
+        if not is_whole(about):
+            raise Corrupt("FILE_DAMAGED", f"{index.path.name} was not on disk as a whole when the machine stopped")
         if not wrong:
             version = index.version()
             if version.watermark <= self._tail.view.head:
@@ -176,6 +179,8 @@ class OpenIndexes:
         self._truth = truth
         self._open_max = open_max
         self._open: OrderedDict[Month, IndexFile] = OrderedDict()
+        self._written_s: dict[Month, float] = {}
+        """When a month was last written to; those that were synced since are not here."""
 
     def get(self, month: Month) -> IndexFile:
         """The index of a month, open."""
@@ -187,6 +192,9 @@ class OpenIndexes:
             while len(self._open) >= self._open_max:
                 self._open.popitem(last=False)[1].close()
             file = self._indexes.open(month, self._truth.removals_generation)
+            if not (file.synced or month in self._written_s):
+                # Left so by a daemon that was killed: errors that the disk met since then show now.
+                file.sync()
         self._open[month] = file
         return file
 
@@ -199,7 +207,27 @@ class OpenIndexes:
             except TrackdError as problem:
                 log.warning("index_not_closed", month=str(month), problem=str(problem))
 
+    def written(self, month: Month) -> None:
+        """Something was committed, and is not on disk for sure."""
+        self._written_s[month] = time.monotonic()
+
+    def unsynced(self, rest_s: float) -> list[Month]:
+        """The months that were written to and then left alone for so long."""
+        end_s = time.monotonic() - rest_s
+        return [month for month, at_s in self._written_s.items() if at_s <= end_s]
+
+    def sync(self, month: Month) -> None:
+        """Puts an index on disk; if readers are in the way it goes on to be among the unsynced."""
+        del self._written_s[month]
+        if not self.get(month).sync():
+            self.written(month)
+
     def close(self) -> None:
-        """Closes all."""
+        """Puts on disk what is not, and closes all."""
+        for month in self.unsynced(0.0):
+            try:
+                self.sync(month)
+            except TrackdError as problem:  # it is made anew when the machine has stopped
+                log.warning("index_not_synced", month=str(month), problem=str(problem))
         for month in list(self._open):
             self.forget(month)
