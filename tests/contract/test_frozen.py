@@ -105,20 +105,6 @@ def test_the_numbers_are_those_of_the_rows(store: Store, reader: Reader) -> None
     assert sum(counted.types["opened"].quarters.events) == 40
 
 
-def test_progress_of_counting_only_rises(reader: Reader) -> None:
-    """Whoever paces work by it would take less for the begin of something else. What it raises ends the counting."""
-    heard: list[int] = []
-    reader.freeze(OCTOBER, ["merged", "opened", "never"], heard.append)
-    assert heard
-    assert heard == sorted(heard)
-
-    def enough(_rows: int) -> None:
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        reader.freeze(OCTOBER, ["merged"], enough)
-
-
 def test_a_cell_is_clipped_to_the_month(home: Home) -> None:
     """An event of the last hour of October lies in Berlin's November, in a cell of its own that October keeps."""
     home.zones = (BERLIN,)

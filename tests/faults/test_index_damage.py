@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -141,8 +144,9 @@ def test_a_harmed_index_is_made_anew(tmp_path: Path, harm: Callable[[Path], None
 @pytest.mark.parametrize(
     ("before", "closed", "after", "number"),
     [
-        ("one", False, "one", 1),  # the daemon was killed: what it wrote is there
-        ("one", False, "two", 2),  # the machine stopped
+        ("one", False, "one", 2),  # somebody copied the files one after the other
+        ("one", False, "two", 2),
+        ("one", True, "one", 1),
         ("one", True, "two", 1),
         ("", False, "", 1),  # a system without such a word syncs as it goes
     ],
@@ -150,7 +154,7 @@ def test_a_harmed_index_is_made_anew(tmp_path: Path, harm: Callable[[Path], None
 def test_what_was_not_on_disk_when_the_machine_stopped_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, closed: bool, after: str, number: int
 ) -> None:
-    """However whole it looks. What a daemon puts on disk at its end, or when its month is left alone, stays."""
+    """However whole it looks, and so is what was copied meanwhile. What a daemon puts on disk at its end stays."""
     monkeypatch.setattr(boot, "boot_id", lambda: before)
     reference = populated(tmp_path / "life")
     store = open_store(tmp_path / "life")
@@ -173,6 +177,28 @@ def test_what_was_not_on_disk_when_the_machine_stopped_is_made_anew(
         store.close()
     assert index_of(tmp_path / "found").name == f"index-{number:04d}.db"
     assert index_of(tmp_path / "found", "2025-11").name == "index-0001.db"
+
+
+def test_what_a_killed_daemon_has_indexed_is_used(tmp_path: Path) -> None:
+    """As long as the machine runs."""
+    code = (
+        "import os, signal; from pathlib import Path; from tests.faults.test_index_damage import *\n"
+        f"store = open_store(Path({str(tmp_path)!r}))\n"
+        "append(store, *(make_event(place, '2025-10', place) for place in range(40)))\n"
+        "assert store.settle()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert unsynced(index_of(tmp_path))
+    store = open_store(tmp_path)
+    try:
+        append(store, make_event(99, "2025-10"))
+        assert store.settle()
+        assert list(store.check()) == []
+    finally:
+        store.close()
+    assert index_of(tmp_path).name == "index-0001.db"
+    assert not unsynced(index_of(tmp_path))
 
 
 def test_an_index_that_is_left_alone_is_put_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Which start of the machine this is: what was written and not synced is there until the next one."""
+"""What a file is as long as the machine runs: what was written to it and not synced is there, for exactly as long."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def this_file(path: Path) -> str:
+    """A word for a file in this start of the machine, "" where there is none. A copy of it, of whatever, is another."""
+    if not boot_id():
+        return ""
+    status = path.stat()
+    return f"{boot_id()} {status.st_dev}:{status.st_ino}"

@@ -36,7 +36,7 @@ def check_index(layout: Layout, month: Month, generation: int, truth: apsw.Conne
     try:
         connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES)
         try:
-            if not is_whole(read_about(connection, path)):
+            if not is_whole(path, read_about(connection, path)):
                 return  # it will be made anew
             # One moment of each: the index first, which is never ahead of the truth.
             for pinned in (connection, truth):

@@ -4,7 +4,7 @@ A run is a set of rows between two positions, kept three times: by user, by type
 dimension), each sorted by (lead, time, position) and cut into chunks of columns; with the rollups of the same rows.
 Runs are never changed, only replaced by others, in one transaction with the watermark. Nothing here is truth: the file
 may be deleted at any time, and nothing is synced while events come in, for senders would wait along. Until it is, the
-file says since which start of the machine (`UNSYNCED`); if that was another one it is of no use.
+file says since which start of the machine (`UNSYNCED`); after another one, or copied, it is of no use.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from server.storage.sqlite.index.tables import (
 )
 
 UNSYNCED = "unsynced"
-"""In `about`: the start of the machine (boot_id) of which commits may not be on disk; "" if all of them are."""
+"""In `about`: which file, of which start of the machine, may lack commits on disk (`this_file`); "" if none."""
 
 
 Label: TypeAlias = tuple[int, str, str]
 """Type (or TAG), metadata key (of a tag ''), value."""
 
 
-def is_whole(about: Mapping[str, object]) -> bool:
-    """False if commits of an index may be missing, or half there, because the machine has stopped since."""
-    return about.get(UNSYNCED, "") in ("", boot.boot_id())
+def is_whole(path: Path, about: Mapping[str, object]) -> bool:
+    """False if commits of an index may be missing, or half there: the machine has stopped, or this is a copy."""
+    return about.get(UNSYNCED, "") in ("", boot.this_file(path))
 
 
 class Run(ABC):
@@ -98,7 +98,8 @@ class IndexFile(IndexReader):
         """Makes an empty index. Under its name it is whole: readers may look for it at any time."""
         draft = path.with_name(f"{path.name}.draft")
         draft.unlink(missing_ok=True)
-        about = {"layout": LAYOUT, "watermark": 0, UNSYNCED: boot.boot_id(), **about}
+        draft.touch()
+        about = {"layout": LAYOUT, "watermark": 0, UNSYNCED: boot.this_file(draft), **about}
         schema.lay_out(draft, SCHEMA, about, page_bytes=PAGE_BYTES)
         draft.rename(path)
         file = cls._open(path, month)
@@ -170,7 +171,7 @@ class IndexFile(IndexReader):
         """Durably, with all that was written before: the log, and what it has in the file. False if that did not go."""
         self.connection.pragma("synchronous", "full")
         # Also where it says so already: without something new in the log the file would not be synced.
-        self.connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (UNSYNCED, boot.boot_id()))
+        self.connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (UNSYNCED, boot.this_file(self.path)))
         logged, folded = self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         if logged != folded:
             self.connection.pragma("synchronous", "normal" if self.synced else "off")

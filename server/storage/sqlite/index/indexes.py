@@ -142,8 +142,11 @@ class Indexes:
             "layout": LAYOUT,
         }
         wrong = {key: about.get(key) for key, value in expected.items() if about.get(key) != value}
-        if not is_whole(about):
-            raise Corrupt("FILE_DAMAGED", f"{index.path.name} was not on disk as a whole when the machine stopped")
+        if not is_whole(index.path, about):
+            raise Corrupt(
+                "FILE_DAMAGED",
+                f"{index.path.name} was not on disk as a whole when the machine stopped, or when it was copied",
+            )
         if not wrong:
             version = index.version()
             if version.watermark <= self._tail.view.head:
