@@ -90,7 +90,9 @@ class World:
         self.ends = {name: end for name, end in self.ends.items() if end > number}
         for name, days, one_in in (("clock", 5, 250), ("far", 10, 80), ("import", 15, 120), ("outage", 45, 900)):
             # One at a time: what is checked is whether each of them does no harm.
-            if not self.ends and number > 30 and not self.rng.randrange(one_in):
+            # What chance has left out for years comes all the same: of nine hundred days in one it may miss ten years.
+            due = not self.rng.randrange(one_in) or (number > 1_500 and not self.seen[name])
+            if due and not self.ends and number > 30:
                 self.ends[name] = number + days
                 self.seen[name] += 1
                 self.clock_offset_ms = self.rng.choice((-YEAR_MS, YEAR_MS))
