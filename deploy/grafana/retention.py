@@ -48,6 +48,12 @@ FOLLOWED = Row(
             ],
             "Actions of the last 24 hours, by how they ended.",
         ),
+        Panel(
+            "How many rows it was",
+            "short",
+            [(f"sum by (action) (increase(trackd_retention_rows_total{{{ME}}}[1d])) > 0", "{{action}}")],
+            "Rows of the months and persons that actions of the last 24 hours were about, of those that were done.",
+        ),
         Panel("Alerts that fire", "none", [(FIRING, "")], "Each has a section in deploy/RUNBOOK.md.", kind="table"),
     ),
 )
