@@ -5,8 +5,8 @@ Only numbers: a set of users would be personal data, so no two of these can be p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from retention.month import Month
@@ -17,7 +17,8 @@ ANY_TYPE = ""
 """Stands for events of all types together; no type is called so."""
 
 GRAINS = (BucketUnit.DAY, BucketUnit.WEEK, BucketUnit.MONTH)
-"""The buckets that users are counted by."""
+"""The buckets that users are counted by: each is made of whole ones of those before it, inside of a month."""
+UTC = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Frozen:
 
     month: Month
     zones: tuple[str, ...]
-    """The time zones of the cells; "UTC" is the first."""
+    """The time zones of the cells; UTC is the first."""
     types: Mapping[str, FrozenType]
     """Also of types that have no events in the month."""
     together: Sequence[Cell] | None
@@ -66,17 +67,39 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """How fine the frozen numbers of one type, or of all together, are."""
+
+    zones: tuple[str, ...]
+    """The time zones of the cells."""
+    users: tuple[BucketUnit, ...] = GRAINS
+    """The buckets whose users are told: what is left of GRAINS from one of them on."""
+    k: int = 0
+    """In each cell that is left are no users at all or so many at least; 0: nothing was taken away."""
+
+    @property
+    def grains(self) -> tuple[BucketUnit, ...]:
+        """The buckets whose events are told: those of the whole month always."""
+        return self.users or GRAINS[-1:]
+
+    @property
+    def quarters(self) -> bool:
+        """Whether events are told by source and quarter-hour as well; never of all types together."""
+        return not self.k
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """What is frozen of a month, without the numbers."""
 
-    zones: Mapping[str, tuple[str, ...]]
-    """Type, ANY_TYPE among them -> the time zones of its cells."""
+    details: Mapping[str, Detail]
+    """Of each type, ANY_TYPE among them."""
     last_position: int
 
     @property
     def types(self) -> frozenset[str]:
         """The types whose numbers are frozen."""
-        return frozenset(self.zones) - {ANY_TYPE}
+        return frozenset(self.details) - {ANY_TYPE}
 
 
 KeptMonths: TypeAlias = Mapping[Month, Kept]
@@ -84,13 +107,42 @@ KeptMonths: TypeAlias = Mapping[Month, Kept]
 
 def joined(frozen: Frozen, known: Kept | None) -> Kept:
     """What is frozen of a month once this is kept as well. Precondition(NUMBERS_FROZEN) for what is frozen already."""
-    before = known.zones if known else {}
+    before = known.details if known else {}
     names = [*frozen.types, *([] if frozen.together is None else [ANY_TYPE])]
     twice = sorted(before.keys() & set(names))
     if twice:
         raise already_frozen(frozen.month, twice)
     last = max(frozen.last_position, known.last_position if known else 0)
-    return Kept({**before, **dict.fromkeys(names, frozen.zones)}, last)
+    return Kept({**before, **dict.fromkeys(names, Detail(frozen.zones))}, last)
+
+
+def coarsened(kept: Kept, cells: Mapping[str, Sequence[Cell]], types: Iterable[str], k: int) -> dict[str, Detail]:
+    """What may still be told of these types, and of all together, where each number stands for k users at least.
+
+    Cells are not hidden one by one: what is left out of a sum can be had from the sum and the others. So all buckets of
+    a grain stay or none, in UTC alone (a local day less a UTC day is an hour), and quarter-hours and sources go. Those
+    of all types together keep only what each type has, for the same reason. Events of whole months always stay.
+    """
+    coarse = {name: _coarser(kept.details[name], cells.get(name, ()), k) for name in kept.types.intersection(types)}
+    if ANY_TYPE in kept.details and coarse:
+        every = {name: coarse.get(name) or _coarser(kept.details[name], cells.get(name, ()), k) for name in kept.types}
+        every[ANY_TYPE] = _coarser(kept.details[ANY_TYPE], cells.get(ANY_TYPE, ()), k)
+        common = set(every[ANY_TYPE].users)
+        if sum(_events(cells.get(name, ())) for name in kept.types) == _events(cells.get(ANY_TYPE, ())):
+            common.intersection_update(*(set(one.grains) for one in every.values()))
+        else:  # nobody can say how many users the days of the others have
+            common.intersection_update(GRAINS[-1:])
+        coarse[ANY_TYPE] = replace(every[ANY_TYPE], users=tuple(grain for grain in GRAINS if grain in common))
+    return coarse
+
+
+def _coarser(detail: Detail, cells: Sequence[Cell], k: int) -> Detail:
+    few = {cell.grain for cell in cells if cell.zone == UTC and 0 < cell.users < k}
+    return Detail((UTC,), tuple(grain for grain in detail.users if grain not in few), max(k, detail.k))
+
+
+def _events(cells: Sequence[Cell]) -> int:
+    return sum(cell.events for cell in cells if (cell.zone, cell.grain) == (UTC, GRAINS[-1]))
 
 
 def already_frozen(month: Month, types: Sequence[str]) -> TrackdError:

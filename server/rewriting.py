@@ -13,7 +13,7 @@ from retention.chain import Deed
 from retention.facts import Stock
 from retention.hold import Hold
 from retention.month import Month
-from retention.policy import Profile, Treatment
+from retention.policy import Claim, Profile, Treatment
 from server.model import MonthState, Rebuilt
 
 
@@ -79,6 +79,21 @@ def losses_of(change: Rewrite, lost: Losses) -> Losses:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """Types that are called anonymous: each number that is kept of them has to stand for k users at least."""
+
+    types: tuple[str, ...]
+    k: int
+
+
+def claimed_by(change: Rewrite) -> Claimed | None:
+    """What is called anonymous if the check of the rows passes."""
+    if change.profile is None or change.profile.claim is not Claim.ANONYMOUS:
+        return None
+    return Claimed(change.rows.types, max(change.profile.k, 1))
+
+
+@dataclass(frozen=True, slots=True)
 class Rewritten:
     """The next generation of a sealed month with a rewrite done, complete on disk, which nobody reads yet."""
 
@@ -90,12 +105,17 @@ class Rewritten:
     """(code of the hold, rows that it kept as they were), by code."""
     bytes_before: int
     bytes_after: int
-    anonymous: bool
-    """The claim of the profile is "anonymous" and its check passed."""
+    claimed: Claimed | None
+    """Set if the claim of the profile is "anonymous" and its check passed."""
     checks: tuple[tuple[str, str], ...]
     """(what was compared before it was believed, "ok" or "failed"), by name."""
     lost: Losses = field(default_factory=dict)
     """What the generation lacks, with what was lost before."""
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether that is what the rows may be called, if nothing else has their originals."""
+        return self.claimed is not None
 
 
 @dataclass(frozen=True, slots=True)

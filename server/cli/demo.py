@@ -25,12 +25,13 @@ from rich.text import Text
 from server.cli.bars import bar_table
 from server.cli.child import ChildDaemon, ChildFailed
 from server.cli.events import event_table
+from server.cli.exit_codes import EXIT_FAILED
 from server.cli.importing import git_log, review
 from server.cli.importing.command import import_lines, progress
 from server.cli.importing.loading import Account, Loading
 from server.cli.moments import show_moment
 from server.cli.sample import sample_events
-from server.cli.terminal import EXIT_FAILED, AsJson, complain, connected, err, errors_reported, out, print_json, say
+from server.cli.terminal import AsJson, complain, connected, err, errors_reported, out, print_json, say
 
 COMMITS_MAX = 10_000
 READING_S = 2.5

@@ -7,7 +7,8 @@ from typing import Annotated
 import trackd
 import typer
 
-from server.cli.terminal import EXIT_FAILED, AsJson, Target, Timeout, connected, out, print_json, talks_to_a_daemon
+from server.cli.exit_codes import EXIT_FAILED
+from server.cli.terminal import AsJson, Target, Timeout, connected, out, print_json, talks_to_a_daemon
 
 
 @talks_to_a_daemon

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from server.cli.terminal import EXIT_FAILED, EXIT_UNREACHABLE, AsJson, complain, out, print_json
+from server.cli.exit_codes import EXIT_FAILED, EXIT_UNREACHABLE
+from server.cli.terminal import AsJson, complain, out, print_json
 from server.errors import TrackdError
 
 app = typer.Typer(help="Watch the objectives: rules for Prometheus, and budgets.", no_args_is_help=True)

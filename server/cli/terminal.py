@@ -19,17 +19,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from server.cli.exit_codes import EXIT_FAILED, EXIT_UNREACHABLE
 from server.security.watched_files import exposed
-
-EXIT_FAILED = 1
-"""Refused, or done only in part."""
-EXIT_UNREACHABLE = 2
-"""No daemon answered; also the code for wrong usage."""
 
 STARTING_S = 3.0
 """A wrong target is noticed after this; so long a daemon may take to come back before a command has begun."""
-
-EXIT_CODES = "Exit codes: 0 done, 1 refused or done only in part, 2 no daemon answers (or wrong usage)."
 
 Target = Annotated[
     str,

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from server import config
+from server.cli.exit_codes import EXIT_FAILED
 from server.cli.moments import parse_moment, show_moment
-from server.cli.terminal import EXIT_FAILED, AsJson, complain, out, print_json, say
+from server.cli.terminal import AsJson, complain, out, print_json, say
 from server.errors import ConfigurationError
 from server.model import Role
 from server.security import tokens

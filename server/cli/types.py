@@ -9,19 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from server.cli.exit_codes import EXIT_CODES
 from server.cli.moments import show_moment
-from server.cli.terminal import (
-    EXIT_CODES,
-    AsJson,
-    Target,
-    Timeout,
-    connected,
-    harmless,
-    out,
-    print_json,
-    say,
-    talks_to_a_daemon,
-)
+from server.cli.terminal import AsJson, Target, Timeout, connected, harmless, out, print_json, say, talks_to_a_daemon
 
 app = typer.Typer(help="List, describe and register event types.", no_args_is_help=True, rich_markup_mode="markdown")
 Name = Annotated[str, typer.Argument(metavar="NAME", help='Letters, digits and "_.:/-", at most 128.')]

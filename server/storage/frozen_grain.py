@@ -1,8 +1,9 @@
 """Which questions a month can still answer after its rows changed or went, and from what: the same for every engine.
 
 A question touches a type of a month if the filter can hold for it. Of a type that lost something, events come from the
-frozen quarter-hours wherever these can tell, otherwise from the rows, if there are any that can. Distinct users come
-from one frozen cell, or not at all: numbers of users cannot be put together. What neither can tell is refused.
+frozen quarter-hours wherever these can tell, or from cells where quarter-hours are not told any more; otherwise from
+the rows, if there are any that can. Distinct users come from one frozen cell, or not at all: numbers of users cannot be
+put together. What none of them can tell is refused.
 """
 
 from __future__ import annotations
@@ -13,24 +14,11 @@ from functools import lru_cache
 
 from retention.month import Month
 from server.errors import Precondition, TrackdError
-from server.frozen import ANY_TYPE, GRAINS, Cell, Kept, KeptMonths
+from server.frozen import ANY_TYPE, GRAINS, Cell, Detail, Kept, KeptMonths
 from server.model import Dimension, EventFilter
-from server.question import (
-    AllOf,
-    AnyOf,
-    Bucket,
-    BucketUnit,
-    Field,
-    FieldKind,
-    MetricKind,
-    Not,
-    OneOf,
-    Predicate,
-    Present,
-    Question,
-    StartsWith,
-)
+from server.question import Bucket, BucketUnit, Field, FieldKind, MetricKind, Predicate, Question
 from server.rewriting import Losses
+from server.storage.narrowed import fields_of, restricted
 from server.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, bucket_of, offset_ms, zone_of
 
 _WIDTHS_MS = {BucketUnit.QUARTER_HOUR: QUARTER_MS, BucketUnit.HOUR: HOUR_MS}
@@ -38,8 +26,6 @@ _WIDTHS_MS = {BucketUnit.QUARTER_HOUR: QUARTER_MS, BucketUnit.HOUR: HOUR_MS}
 _COUNTED = frozenset({FieldKind.TYPE, FieldKind.SOURCE})
 NAMES_MAX = 5
 """So many types are named in a refusal."""
-
-_TYPE = Field(FieldKind.TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +50,25 @@ class Share:
 
     month: Month
     counted: frozenset[str] = frozenset()
-    """Types whose events come from the frozen quarter-hours: their rows are left out."""
+    """Types whose events come from the frozen numbers: their rows are left out."""
+    coarse: frozenset[str] = frozenset()
+    """Those of `counted` whose events only `cells` tell; of the others the quarter-hours do."""
     people: frozenset[str] = frozenset()
     """Types whose users come from the cells; with ANY_TYPE alone those of all types do, whole ones too."""
     cells: Cells | None = None
-    """Set if there are `people`; otherwise if the groups of some types are cells. Their events are the same."""
+    """Set if there are `people` or `coarse` types; otherwise if the groups of some types are cells. Their events are
+    those of the quarter-hours."""
+    k: Mapping[str, int] = field(default_factory=dict)
+    """Types whose numbers were coarse when this was decided, and how coarse (server.frozen.Detail)."""
 
     @property
     def types(self) -> frozenset[str]:
         """Of what frozen numbers are needed."""
         return self.counted | self.people
+
+    def among(self, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """Those of a type that are groups of the question."""
+        return self.cells.among(cells) if self.cells else iter(())
 
     def users_of_rows(self, event_type: str) -> bool:
         """Whether the users of this type's rows count."""
@@ -108,7 +103,8 @@ def shares(
 def frozen_grain(months: Iterable[Month], types: Sequence[str], kept: KeptMonths) -> TrackdError:
     """The refusal: what cannot be told, and what can."""
     months = sorted(months)
-    zones = list(dict.fromkeys(zone for month in months if month in kept for zone in _zones(kept[month])))
+    details = [detail for month in months if month in kept for detail in kept[month].details.values()]
+    zones = list(dict.fromkeys(zone for detail in details for zone in detail.zones))
     named = ", ".join([*types[:NAMES_MAX], *([f"{len(types) - NAMES_MAX} more"] if len(types) > NAMES_MAX else [])])
     message = (
         f"neither the rows of {spans(months)} ({named or 'all types'}), which retention changed or dropped, nor their "
@@ -118,6 +114,10 @@ def frozen_grain(months: Iterable[Month], types: Sequence[str], kept: KeptMonths
         message += (
             "; frozen are events by type, source and quarter-hour of UTC, and distinct users of one type or of all in "
             f"a day, week or month ({', '.join(zones)}) inside of one UTC month"
+        )
+    if any(detail.k for detail in details):
+        message += (
+            ", but of types that are anonymous only by those days, weeks and months of UTC that all have users enough"
         )
     return Precondition(
         "FROZEN_GRAIN",
@@ -153,11 +153,6 @@ def check_rows_tell(
         raise frozen_grain(refused, sorted({name for types in refused.values() for name in types}), kept)
 
 
-def _zones(kept: Kept) -> Iterator[str]:
-    for zones in kept.zones.values():
-        yield from zones
-
-
 def spans(months: Sequence[Month]) -> str:
     """Rising months as text; those that follow each other as one span."""
     runs: list[list[Month]] = []
@@ -167,6 +162,11 @@ def spans(months: Sequence[Month]) -> str:
         else:
             runs.append([month])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def lost_types(lost: Losses) -> list[str]:
+    """The types whose rows are gone."""
+    return sorted(name for name, loss in lost.items() if loss.gone)
 
 
 # One month
@@ -186,6 +186,7 @@ class _Ruling:
     left: dict[str, Predicate | bool]
     touched: dict[str, Predicate | bool] = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
+    coarse: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
     cells: Cells | None = None
     refused: list[str] = field(default_factory=list)
@@ -202,6 +203,9 @@ class _Ruling:
         for name in self.touched:
             if self._countable(name):
                 self.counted.add(name)
+            elif self._countable_by_cells(name):
+                self.counted.add(name)
+                self.coarse.add(name)
             elif not self._told_by_rows(name):
                 self.refused.append(name)
         if any(metric.kind is MetricKind.USERS for metric in self.question.metrics):
@@ -209,20 +213,32 @@ class _Ruling:
 
     def share(self) -> Share:
         for name in self.counted if self.cells is None else ():
-            if self._kinds(name) <= {FieldKind.TYPE} and self._find_cells(name):
+            if self._kinds(name) <= {FieldKind.TYPE} and self._find_cells(name, self._details[name].grains):
                 break
-        return Share(self.month, frozenset(self.counted), frozenset(self.people), self.cells)
+        coarse = frozenset(self.coarse & self.counted)
+        k = {name: detail.k for name, detail in self._details.items() if detail.k}
+        return Share(self.month, frozenset(self.counted), coarse, frozenset(self.people), self.cells, k)
 
     # Events
 
     def _countable(self, name: str) -> bool:
         """Whether frozen quarter-hours tell all that is asked, but for users."""
         return (
-            self.kept is not None
-            and name in self.kept.types
+            name in self._details
+            and self._details[name].quarters
             and self._kinds(name) <= _COUNTED
             and not any(metric.kind.of_numbers for metric in self.question.metrics)
             and self._told_at(QUARTER_MS)
+        )
+
+    def _countable_by_cells(self, name: str) -> bool:
+        """Whether frozen cells do, of which a type that has no quarter-hours any more has the only numbers."""
+        return (
+            name in self._details
+            and not self._details[name].quarters
+            and self._kinds(name) <= {FieldKind.TYPE}
+            and not any(metric.kind.of_numbers for metric in self.question.metrics)
+            and self._find_cells(name, self._details[name].grains)
         )
 
     def _told_by_rows(self, name: str) -> bool:
@@ -265,12 +281,12 @@ class _Ruling:
             self.counted.clear()
             return
         fields = fields_of(self.question.where).union(by for by in self.question.by if isinstance(by, Field))
-        if not fields and ANY_TYPE in self._zones and self._find_cells(ANY_TYPE):
+        if not fields and self._find_users(ANY_TYPE):
             self.people = {ANY_TYPE}
             return
         self.counted.intersection_update(lacking)
         for name in lacking:
-            if self._kinds(name) <= {FieldKind.TYPE} and name in self._zones and self._find_cells(name):
+            if self._kinds(name) <= {FieldKind.TYPE} and self._find_users(name):
                 self.people.add(name)
             elif name not in self.refused:
                 self.refused.append(name)
@@ -279,18 +295,24 @@ class _Ruling:
         return not self.losses[name].users and self._told_by_rows(name)
 
     @property
-    def _zones(self) -> Mapping[str, tuple[str, ...]]:
-        return self.kept.zones if self.kept else {}
+    def _details(self) -> Mapping[str, Detail]:
+        return self.kept.details if self.kept else {}
 
-    def _find_cells(self, name: str) -> bool:
-        """Whether each group of the question is a frozen cell, as far as it lies in this month."""
-        zones = self._zones[name]
+    def _find_users(self, name: str) -> bool:
+        return name in self._details and self._find_cells(name, self._details[name].users)
+
+    def _find_cells(self, name: str, grains: Sequence[BucketUnit]) -> bool:
+        """Whether each group of the question is a frozen cell of one of these grains, as far as it lies in this month.
+
+        Where several are, it is the coarsest, which every type has that has a finer one.
+        """
+        zones = self._details[name].zones
         unit = self._unit()
         if unit is None:
             self.cells = self.cells or self._one_cell(zones)
-            return self.cells is not None and self.cells.zone in zones
+            return self.cells is not None and self.cells.zone in zones and self.cells.grain in grains
         zone = self.question.time_zone
-        if zone not in zones or unit not in GRAINS or not all(begins(at, unit, zone) for at in self._bounds()):
+        if zone not in zones or unit not in grains or not all(begins(at, unit, zone) for at in self._bounds()):
             return False
         self.cells = self._from_to(zone, unit)
         return True
@@ -343,56 +365,3 @@ def one_bucket_a_grain(month: Month, time_zone: str, unit: BucketUnit, grain_ms:
             if any(bucket_of(instant, unit, zone) != bucket for instant in inside):
                 return False
     return True
-
-
-# Filters
-
-
-def restricted(where: Predicate, event_type: str) -> Predicate | bool:
-    """What is left of a filter for events of one type: True or False where nothing else of them matters."""
-    match where:
-        case AllOf(parts):
-            left = [restricted(part, event_type) for part in parts]
-            open_parts = tuple(one for one in left if not isinstance(one, bool))
-            return False if False in left else AllOf(open_parts) if open_parts else True
-        case AnyOf(parts):
-            left = [restricted(part, event_type) for part in parts]
-            open_parts = tuple(one for one in left if not isinstance(one, bool))
-            return True if True in left else AnyOf(open_parts) if open_parts else False
-        case Not(part):
-            one = restricted(part, event_type)
-            return not one if isinstance(one, bool) else Not(one)
-        case OneOf(entry, values):
-            return event_type in values if entry == _TYPE else where
-        case StartsWith(entry, prefixes):
-            return event_type.startswith(prefixes) if entry == _TYPE else where
-        case Present(entry):
-            return True if entry == _TYPE else where
-
-
-def fields_of(where: Predicate) -> set[Field]:
-    """All fields that a predicate looks at."""
-    if isinstance(where, AllOf | AnyOf):
-        return set().union(*(fields_of(part) for part in where.parts))
-    return fields_of(where.part) if isinstance(where, Not) else {where.field}
-
-
-def without_users(question: Question) -> Question:
-    """The same without the metric `users`; for engines that put an answer together from several places."""
-    metrics = tuple(metric for metric in question.metrics if metric.kind is not MetricKind.USERS)
-    return Question(metrics, question.by, question.where, question.start_ms, question.end_ms, question.time_zone)
-
-
-def of_types(question: Question, types: Iterable[str], *, among: bool) -> Question:
-    """The same about events of these types alone, or of all others."""
-    named = tuple(sorted(types))
-    if not named and not among:
-        return question
-    test = OneOf(_TYPE, named)
-    where = AllOf((question.where, test if among else Not(test)))
-    return Question(question.metrics, question.by, where, question.start_ms, question.end_ms, question.time_zone)
-
-
-def lost_types(lost: Losses) -> list[str]:
-    """The types whose rows are gone."""
-    return sorted(name for name, loss in lost.items() if loss.gone)

@@ -12,7 +12,7 @@ from retention.facts import RAW
 from retention.hold import Hold
 from retention.month import Month
 from server.errors import NotFound, Precondition
-from server.frozen import ANY_TYPE, Cell, Frozen, Kept, Quarters
+from server.frozen import ANY_TYPE, Cell, Detail, Frozen, Kept, Quarters
 from server.model import Count, Dimension, EventFilter, MonthState, Order
 from server.question import Bucket, BucketUnit, Metric, MetricKind, OneOf, Predicate, Question, Read
 from server.rewriting import Loss
@@ -141,7 +141,7 @@ def test_numbers_are_kept_once_with_the_deed(store: Store, reader: Reader) -> No
     freeze(store, OCTOBER, ["opened"])
     assert store.records.head.sequence == before + 1
     assert store.records.frozen_types == {OCTOBER: frozenset({"opened"})}
-    assert store.records.frozen[OCTOBER].zones == {"opened": ("UTC", BERLIN), ANY_TYPE: ("UTC", BERLIN)}
+    assert store.records.frozen[OCTOBER].details == dict.fromkeys(("opened", ANY_TYPE), Detail(("UTC", BERLIN)))
     again = reader.freeze(OCTOBER, ["merged"])
     assert again.together is None
     with pytest.raises(Precondition) as caught:
@@ -201,7 +201,7 @@ def test_what_is_kept_is_there_after_a_restart(lasting_home: Home) -> None:
     let_go(store)
     kept = store.records.frozen
     again = lasting_home.crash()
-    assert again.records.frozen == kept == {OCTOBER: Kept(kept[OCTOBER].zones, 90)}
+    assert again.records.frozen == kept == {OCTOBER: Kept(kept[OCTOBER].details, 90)}
     reader = again.reader()
     assert [ask(reader, each) for each in asked] == before
     reader.close()

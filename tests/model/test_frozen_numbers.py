@@ -9,7 +9,6 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 from retention.hold import Hold
 from retention.month import Month
 from retention.policy import FieldRule, Treatment
-from server.errors import Precondition
 from server.question import (
     EVERYTHING,
     AllOf,
@@ -34,13 +32,13 @@ from server.question import (
     StartsWith,
 )
 from server.rewriting import Loss
-from server.storage.contract import Reader, Store
+from server.storage.contract import Store
 from server.storage.memory.store import MemoryStore
 from server.time_buckets import QUARTER_MS, bucket_of, zone_of
-from tests.differential.population import SOURCES, TYPES, Made, make_events, vocabulary
-from tests.support.answers import EVENTS, SOURCE, TYPE, USERS, Row, alike, rows
-from tests.support.events import append_group, make_batch
+from tests.differential.population import TYPES, make_events, vocabulary
+from tests.support.answers import EVENTS, SOURCE, TYPE, USERS, alike
 from tests.support.homes import FOLDING_HOMES, HOMES, Home
+from tests.support.lossy import Case, append_all, forms_of
 from tests.support.questions import random_question
 from tests.support.retaining import DROP, KEEP, NOW_MS, REKEY, deed, freeze, profile, rewrite, seal
 
@@ -52,39 +50,6 @@ BY_QUARTERS = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", 
 """Whose clocks change at quarter-hours, and show them."""
 GRAINS_MS = (0, 0, 0, 60_000, QUARTER_MS, 3_600_000, 86_400_000)
 KEPT = ("source", "session_id", "client_ip", "description", "tags", "metadata", "change__outcome")
-
-
-@dataclass
-class Case:
-    """A store that lost something, and one with the same events that did not."""
-
-    chance: random.Random
-    events: list[Made]
-    whole: Reader
-    lossy: Reader
-    lost: dict[Month, set[str]]
-    """What was treated or went, by month."""
-    refusal: str = ""
-
-    def before(self, question: Question) -> list[Row]:
-        """The answer from before."""
-        return rows(self.whole.aggregate([question]).tables[0])
-
-    def now(self, question: Question) -> list[Row] | None:
-        """The answer now; None if it is refused for the one reason that there is."""
-        try:
-            return rows(self.lossy.aggregate([question]).tables[0])
-        except Precondition as refusal:
-            if refusal.reason != "FROZEN_GRAIN":
-                raise
-            self.refusal = str(refusal)
-            return None
-
-    def must_answer(self, question: Question) -> None:
-        """It answers, and as before."""
-        found = self.now(question)
-        assert found is not None, f"{self.refusal}: {question}"
-        assert alike(found, self.before(question)), question
 
 
 KINDS = HOMES + FOLDING_HOMES
@@ -102,19 +67,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     home: Home = KINDS[seed % len(KINDS)](tmp_path_factory.mktemp("frozen") / Path("data"))
     home.zones = ZONES
     store = home.open()
-    _append(whole, events)
-    _append(store, events)
+    append_all(whole, events)
+    append_all(store, events)
     lost = _lose(store, chance)
     made = Case(chance, events, whole.reader(), store.reader(), lost)
     yield made
     made.lossy.close()
     home.finish()
-
-
-def _append(store: Store, events: Sequence[Made]) -> None:
-    append_group(
-        store, *(make_batch(*(made.sent for made in events if made.source == one), source=one) for one in SOURCES)
-    )
 
 
 def _lose(store: Store, chance: random.Random) -> dict[Month, set[str]]:
@@ -134,7 +93,7 @@ def _lose(store: Store, chance: random.Random) -> dict[Month, set[str]]:
             continue
         holds = [Hold("h", "LITIGATION", NOW_MS, users=frozenset({"ann", "u1", "u2"}))]
         gone = [*second, *(first if chance.random() < 0.3 else [])]
-        rewrite(store, month, None, gone, forms=_forms(store, month), holds=chance.choice(([], holds)))
+        rewrite(store, month, None, gone, forms=forms_of(store, month), holds=chance.choice(([], holds)))
         lost[month] = set(names)
     return lost
 
@@ -146,14 +105,6 @@ def _treat(store: Store, month: Month, types: Sequence[str], chance: random.Rand
         users = chance.choice((KEEP, DROP, REKEY))
         rules: dict[str, Any] = dict.fromkeys(KEPT, KEEP)
         rewrite(store, month, profile(**rules, user_id=users, timestamp=time), [name])
-
-
-def _forms(store: Store, month: Month) -> list[str]:
-    reader = store.reader()
-    try:
-        return sorted({stock.profile for stock in reader.stocks(month).stocks})
-    finally:
-        reader.close()
 
 
 def test_an_answer_is_the_one_from_before_or_is_refused(case: Case) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from retention.month import Month
 from server.config import Storage
-from server.frozen import ANY_TYPE
+from server.frozen import ANY_TYPE, Detail
 from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.connection import fetch
 from server.storage.sqlite.store import SqliteStore
@@ -87,7 +87,9 @@ def test_counts_come_back_as_they_were(store: SqliteStore) -> None:
     assert counted.slot.tolist() == [96 * day for day in range(10) for _ in range(2)]
     assert counted.source.tolist() == [0, 1] * 10
     assert counted.events.tolist() == [3] * 20
-    assert frozen_numbers.kept_months(connection)[NOVEMBER].zones == {"opened": ("UTC",), ANY_TYPE: ("UTC",)}
+    assert frozen_numbers.kept_months(connection)[NOVEMBER].details == dict.fromkeys(
+        ("opened", ANY_TYPE), Detail(("UTC",))
+    )
     connection.close()
     store.close()
 

@@ -8,9 +8,10 @@ import pytest
 
 from retention.month import Month
 from server.question import EVERYTHING, AllOf, AnyOf, BucketUnit, Not, OneOf, Predicate, Present, StartsWith
-from server.storage.frozen_grain import begins, one_bucket_a_grain, restricted, spans
+from server.storage.frozen_grain import begins, one_bucket_a_grain, spans
 from server.storage.memory.aggregation import holds
 from server.storage.memory.store import MemoryStore
+from server.storage.narrowed import restricted
 from server.time_buckets import QUARTER_MS, bucket_of, zone_of
 from tests.differential.population import CLOCK_CHANGES, make_events, vocabulary
 from tests.support.answers import SOURCE, TYPE, USER, instant

@@ -13,12 +13,12 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from server.cli.exit_codes import EXIT_FAILED
 from server.cli.importing import git_log, jsonl, review
 from server.cli.importing.identity import Ordinals
 from server.cli.importing.lines import LINE_BYTES_MAX, LineReader, Unreadable
 from server.cli.importing.loading import Account, Loading, Places, Problem
 from server.cli.terminal import (
-    EXIT_FAILED,
     AsJson,
     Target,
     complain,

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import trackd
 import typer
 
+from server.cli.exit_codes import EXIT_FAILED, EXIT_UNREACHABLE
 from server.cli.pulling import address
 from server.cli.terminal import (
-    EXIT_FAILED,
-    EXIT_UNREACHABLE,
     AsJson,
     Target,
     complain,

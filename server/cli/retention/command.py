@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import typer
 
+from server.cli.exit_codes import EXIT_CODES as PLAIN_EXIT_CODES
 from server.cli.retention import evidence, holds, jobs, planning, policies, standing
 from server.cli.retention.reach import EXIT_CODES, RetentionCommand
-from server.cli.terminal import EXIT_CODES as PLAIN_EXIT_CODES
 from server.cli.terminal import talks_to_a_daemon
 
 app = typer.Typer(

@@ -13,10 +13,11 @@ from rich.text import Text
 
 from retention.chain import EMPTY, Head, Record
 from retention.chain import verify as findings_of
+from server.cli.exit_codes import EXIT_FAILED
 from server.cli.lines import show_number
 from server.cli.retention.reach import Target, Timeout, connected
 from server.cli.retention.showing import minute, table
-from server.cli.terminal import EXIT_FAILED, AsJson, complain, harmless, out, print_json, say
+from server.cli.terminal import AsJson, complain, harmless, out, print_json, say
 
 VERIFY_EXIT_CODES = (
     "Exit codes: 0 the chain is whole, 1 it is not (or it was refused), 64 wrong usage, 69 no daemon answers."

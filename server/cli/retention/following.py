@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from trackd.retention import RetentionJob, state_of
 
 from retention.plan import ExitCode
+from server.cli.exit_codes import EXIT_FAILED
 from server.cli.lines import show_number
 from server.cli.retention.showing import counted, minute, show_line
-from server.cli.terminal import EXIT_FAILED, complain, err, harmless, say
+from server.cli.terminal import complain, err, harmless, say
 
 EXIT_LEFT = 130
 """As of whatever Ctrl-C ends."""

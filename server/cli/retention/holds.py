@@ -8,9 +8,10 @@ import typer
 from rich.text import Text
 from trackd.retention import RetentionHold
 
+from server.cli.exit_codes import EXIT_UNREACHABLE
 from server.cli.retention.reach import Target, Timeout, connected
 from server.cli.retention.showing import day, table
-from server.cli.terminal import EXIT_UNREACHABLE, AsJson, harmless, out, print_json, say
+from server.cli.terminal import AsJson, harmless, out, print_json, say
 
 Code = Annotated[str, typer.Argument(metavar="CODE", help="What plans and receipts call it.")]
 

@@ -12,10 +12,11 @@ import typer
 
 from retention.guards import GUARDS
 from retention.plan import ExitCode, Plan, PlanUnreadable, differences, exit_code, from_document
+from server.cli.exit_codes import EXIT_FAILED
 from server.cli.retention import following
 from server.cli.retention.reach import Target, Timeout, connected, target_of
 from server.cli.retention.showing import show_plan
-from server.cli.terminal import EXIT_FAILED, AsJson, complain, harmless, say
+from server.cli.terminal import AsJson, complain, harmless, say
 
 PLAN_EXIT_CODES = (
     "Exit codes: 0 nothing to do, 2 changes are planned, 3 all that is due is held, 5 something is overdue (whether or "

@@ -12,7 +12,8 @@ import trackd
 import typer
 from typer.core import TyperCommand
 
-from server.cli.terminal import EXIT_FAILED, complain, credentials
+from server.cli.exit_codes import EXIT_FAILED
+from server.cli.terminal import complain, credentials
 
 EXIT_USAGE = 64
 """EX_USAGE of sysexits.h: 2, which other commands have for this, says here that changes are planned."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from retention.month import Month
 from server.errors import TrackdError
-from server.frozen import FrozenType
+from server.frozen import Cell, FrozenType
 from server.model import Event
 from server.question import (
     AllOf,
@@ -99,17 +99,23 @@ def gathered(
                 group.events.append(event)
                 if event.user_id and (part is None or part.share.users_of_rows(event.type)):
                     group.people.add(event.user_id)
-    stand_ins = [one for part in parts.values() for one in counted(part)]
-    for stand_in, number in stand_ins:
-        if is_asked_for(question, stand_in):
-            for keys in all_keys(question, stand_in):
-                groups.setdefault(keys, Group()).frozen += number
     for part in parts.values():
-        for keys, users in cells_of(question, part):
-            groups[keys].cells.append(users)
+        _add_frozen(question, part, groups)
+    return groups
+
+
+def _add_frozen(question: Question, part: FrozenPart, groups: dict[tuple[Key, ...], Group]) -> None:
+    """Rows are in the groups already."""
+    for stand_in, number in counted(part):
+        for keys in all_keys(question, stand_in) if is_asked_for(question, stand_in) else ():
+            groups.setdefault(keys, Group()).frozen += number
+    for keys, cell in cells_of(question, part, part.share.coarse):
+        groups.setdefault(keys, Group()).frozen += cell.events
+    for keys, cell in cells_of(question, part, part.share.people):
+        if cell.users:
+            groups[keys].cells.append(cell.users)
             if len(groups[keys].cells) + bool(groups[keys].people) > 1:
                 raise part.refusal
-    return groups
 
 
 def ordered(rows: Sequence[tuple[Any, ...]], ranking: Sequence[Ranking]) -> list[tuple[Any, ...]]:
@@ -163,19 +169,17 @@ def all_keys(question: Question, event: Event) -> Iterable[tuple[Key, ...]]:
 
 def counted(part: FrozenPart) -> Iterator[tuple[Event, int]]:
     """For each frozen quarter-hour an event that stands for all of it, and how many there were."""
-    for name in part.share.counted:
+    for name in part.share.counted - part.share.coarse:
         quarters = part.numbers[name].quarters
         for start_ms, source, number in zip(quarters.starts_ms, quarters.sources, quarters.events, strict=True):
             yield Event(0, b"", name, "", source, start_ms, 0), number
 
 
-def cells_of(question: Question, part: FrozenPart) -> Iterator[tuple[tuple[Key, ...], int]]:
-    """The groups whose users a frozen cell has, and how many these are; none without users."""
-    for name in part.share.people:
-        for cell in part.share.cells.among(part.numbers[name].cells) if part.share.cells else ():
-            if cell.users:
-                keys: tuple[Key, ...] = tuple(cell.bucket_ms if isinstance(by, Bucket) else name for by in question.by)
-                yield keys, cell.users
+def cells_of(question: Question, part: FrozenPart, types: Iterable[str]) -> Iterator[tuple[tuple[Key, ...], Cell]]:
+    """The groups that are frozen cells of these types, with the cells."""
+    for name in types:
+        for cell in part.share.among(part.numbers[name].cells):
+            yield tuple(cell.bucket_ms if isinstance(by, Bucket) else name for by in question.by), cell
 
 
 def keys_of(event: Event, by: GroupBy, time_zone: str) -> Sequence[Key]:

@@ -24,13 +24,15 @@ def frozen_parts(
     time_range = EventFilter(start_ms=question.start_ms, end_ms=question.end_ms)
     touched = [info.month for info in months if time_range.touches(info.month)]
     parts = {}
+    numbers = records.numbers  # before what may be told of them: that only becomes less
     found = shares(question, touched, records.losses, records.frozen)
     refusal = not_united(found.values(), records.frozen)
     for month, share in found.items():
-        parts[month] = FrozenPart(share, records.numbers.get(month, {}), refusal)
+        parts[month] = FrozenPart(share, numbers.get(month, {}), refusal)
         if share.types:
             read.frozen_months.add(month)
-            read.frozen += sum(len(parts[month].numbers[name].quarters.events) for name in share.counted)
+            read.frozen += sum(len(numbers[month][name].quarters.events) for name in share.counted - share.coarse)
+            read.frozen += sum(1 for name in share.coarse for _ in share.among(numbers[month][name].cells))
     return parts
 
 

@@ -9,8 +9,8 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import NOTHING_HELD, Copy
 from retention.hold import Hold
 from retention.month import Month
-from server.frozen import ANY_TYPE, Frozen, FrozenType, Kept, KeptMonths, Quarters, joined
-from server.rewriting import Losses
+from server.frozen import ANY_TYPE, UTC, Detail, Frozen, FrozenType, Kept, KeptMonths, Quarters, coarsened, joined
+from server.rewriting import Claimed, Losses
 from server.storage.records import Records, check_hold, copy_unknown
 
 
@@ -76,11 +76,21 @@ class MemoryRecords(Records):
     def losses(self) -> Mapping[Month, Losses]:
         return self._losses
 
-    def lose(self, month: Month, lost: Losses, deed: Deed | None) -> None:
+    def lose(self, month: Month, lost: Losses, deed: Deed | None, claimed: Claimed | None = None) -> None:
         """What the store does when it adopts a rewrite or drops a month."""
         if deed is not None:
             self.record(deed)
+        if claimed and month in self._kept:
+            self._coarsen(month, claimed)
         self._losses = {**self._losses, month: dict(lost)}
+
+    def _coarsen(self, month: Month, claimed: Claimed) -> None:
+        known, numbers = self._kept[month], self.numbers[month]
+        details = coarsened(known, {name: one.cells for name, one in numbers.items()}, claimed.types, claimed.k)
+        # What may be told before what there is: nobody looks for a number that has gone.
+        self._kept = {**self._kept, month: replace(known, details={**known.details, **details})}
+        fewer = {name: _left(numbers[name], detail) for name, detail in details.items()}
+        self.numbers = {**self.numbers, month: {**numbers, **fewer}}
 
     @property
     def clock_accepted_ms(self) -> int | None:
@@ -88,3 +98,8 @@ class MemoryRecords(Records):
 
     def accept_clock(self, now_ms: int) -> None:
         self._clock_ms = now_ms
+
+
+def _left(numbers: FrozenType, detail: Detail) -> FrozenType:
+    cells = [cell for cell in numbers.cells if cell.zone == UTC and cell.grain in detail.grains]
+    return FrozenType(Quarters((), (), ()), cells if detail.users else [replace(cell, users=0) for cell in cells])

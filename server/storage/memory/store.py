@@ -31,7 +31,7 @@ from server.model import (
     Rebuilt,
     Size,
 )
-from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, dated, losses_of
+from server.rewriting import Heard, Losses, MonthStocks, OnWriter, Rewrite, Rewritten, claimed_by, dated, losses_of
 from server.storage.contract import Store
 from server.storage.digest import digest_of, line_of
 from server.storage.memory.judging import (
@@ -152,7 +152,7 @@ class MemoryStore(Store):
             withheld=made.withheld,
             bytes_before=sum(len(line_of(event)) for event in before),
             bytes_after=sum(len(line_of(event)) for event in made.events),
-            anonymous=made.anonymous,
+            claimed=claimed_by(change) if made.anonymous else None,
             checks=tuple(sorted(checks.items())),
             lost=losses_of(change, self._records.losses.get(month, {})),
         )
@@ -168,7 +168,7 @@ class MemoryStore(Store):
                 raise Precondition("MONTH_CHANGED", f"{month} has changed", hint="rebuild it again")
             if isinstance(made, Rewritten):
                 result = self._made.pop((month, rebuilt.generation))
-                self._records.lose(month, dated(made.lost, deed), deed)
+                self._records.lose(month, dated(made.lost, deed), deed, made.claimed)
                 self._put_rows(month, result.events)
                 self._forms[month] = result.forms
             elif deed is not None:

@@ -10,7 +10,8 @@ import apsw
 
 from retention.month import Month
 from server.errors import Corrupt
-from server.frozen import ANY_TYPE, GRAINS
+from server.frozen import ANY_TYPE, UTC
+from server.question import BucketUnit
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.schema import events_table
@@ -22,8 +23,8 @@ class FrozenCheck:
     def __init__(self, connection: apsw.Connection) -> None:
         self.problems: list[str] = []
         self._totals: dict[Month, dict[str, int]] = {}
-        tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('frozen_types', 'losses')"
-        if connection.execute(tables).get == 2:
+        tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('frozen_types', 'coarse_types', 'losses')"
+        if connection.execute(tables).get == 3:
             self._read(connection)
 
     def _read(self, connection: apsw.Connection) -> None:
@@ -33,16 +34,20 @@ class FrozenCheck:
         gone = set(sqlite.fetch(connection, "SELECT month, type FROM losses WHERE gone"))
         for month, kept in frozen_numbers.kept_months(connection).items():
             cells = frozen_numbers.cells(rows, month)
-            for name in sorted(kept.zones):
+            for name, detail in sorted(kept.details.items()):
                 where = f"frozen numbers of {name or 'all types'} in {month}"
                 try:
                     counted = int(frozen_numbers.counts(rows, month, name).events.sum())
                 except Corrupt as problem:
                     self.problems.append(f"{where}: {problem.message}")
                     continue
-                sums = Counter(dict.fromkeys(product(kept.zones[name], GRAINS), 0))
+                sums = Counter(dict.fromkeys(product(detail.zones, detail.grains), 0))
                 for cell in cells.get(name, ()):
                     sums[cell.zone, cell.grain] += cell.events
+                    if 0 < cell.users < detail.k:
+                        self.problems.append(f"{where}: a {cell.grain.value} has {cell.users} users, under {detail.k}")
+                if not detail.quarters:
+                    counted = sums[UTC, BucketUnit.MONTH]
                 totals = {*sums.values(), *([] if name == ANY_TYPE else [counted])}
                 if len(totals) > 1:
                     self.problems.append(f"{where}: they add up to {sorted(totals)} events")

@@ -2,14 +2,14 @@
 
 `frozen_types.quarters` is deflated (zlib): one after the other, for each quarter-hour and source with events, the steps
 from one quarter-hour of the month to the next (16 bits), the places in `sources` (16 bits), and the numbers of events
-(32 bits), all unsigned and little-endian.
+(32 bits), all unsigned and little-endian. Of a type in `coarse_types` there are none.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from retention.month import Month
 from server.errors import Corrupt
-from server.frozen import ANY_TYPE, Cell, Frozen, Kept, Quarters
+from server.frozen import ANY_TYPE, GRAINS, UTC, Cell, Detail, Frozen, Kept, Quarters
 from server.question import BucketUnit
 from server.storage.sqlite import connection as sqlite
 from server.time_buckets import DAY_MS, QUARTER_MS
-
-_UTC = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ def _put_type(connection: apsw.Connection, frozen: Frozen, name: str, quarters: 
 
 
 def _put_cells(connection: apsw.Connection, month: Month, name: str, cells: Sequence[Cell], now_ms: int) -> None:
-    days = [cell for cell in cells if cell.zone == _UTC and cell.grain is BucketUnit.DAY]
-    others = [cell for cell in cells if cell.zone != _UTC or cell.grain is not BucketUnit.DAY]
+    days = [cell for cell in cells if cell.zone == UTC and cell.grain is BucketUnit.DAY]
+    others = [cell for cell in cells if cell.zone != UTC or cell.grain is not BucketUnit.DAY]
     connection.executemany(
         "INSERT INTO daily_metrics VALUES (?, ?, ?, ?, ?)",
         [(_date(cell.bucket_ms), name, cell.events, cell.users, now_ms) for cell in days],
@@ -96,18 +94,49 @@ def _put_cells(connection: apsw.Connection, month: Month, name: str, cells: Sequ
     )
 
 
+def coarsen(connection: apsw.Connection, month: Month, details: Mapping[str, Detail]) -> None:
+    """Takes away what these details of types do not tell any more, in the transaction under way."""
+    days = (_date(month.start_ms), _date(month.end_ms - 1))
+    for name, detail in details.items():
+        one = (str(month), name)
+        left = ",".join(f"'{grain.value}'" for grain in detail.grains)
+        connection.execute(
+            f"DELETE FROM frozen_cells WHERE month = ? AND event_type = ? AND NOT (zone = ? AND grain IN ({left}))",
+            (*one, UTC),
+        )
+        if BucketUnit.DAY not in detail.grains:
+            sql = "DELETE FROM daily_metrics WHERE event_type = ? AND metric_date BETWEEN ? AND ?"
+            connection.execute(sql, (name, *days))
+        if not detail.users:
+            connection.execute("UPDATE frozen_cells SET unique_users = 0 WHERE month = ? AND event_type = ?", one)
+        sql = "UPDATE frozen_types SET zones = ?, sources = '[]', quarters = ? WHERE month = ? AND event_type = ?"
+        connection.execute(sql, (orjson.dumps(detail.zones).decode(), zlib.compress(b""), *one))
+        users = orjson.dumps([grain.value for grain in detail.users]).decode()
+        connection.execute("INSERT OR REPLACE INTO coarse_types VALUES (?, ?, ?, ?)", (*one, detail.k, users))
+
+
 # Reading
 
 
 def kept_months(connection: apsw.Connection) -> dict[Month, Kept]:
     """What is frozen, without the numbers."""
     found: dict[Month, Kept] = {}
-    sql = "SELECT month, event_type, zones, last_position FROM frozen_types"
-    for text, name, zones, last in sqlite.fetch(connection, sql):
+    sql = (
+        "SELECT month, event_type, zones, last_position, k, users FROM frozen_types "
+        "LEFT JOIN coarse_types USING (month, event_type)"
+    )
+    for text, name, zones, last, k, users in sqlite.fetch(connection, sql):
         month = Month.parse(text)
         before = found.get(month, Kept({}, 0))
-        found[month] = Kept({**before.zones, name: tuple(orjson.loads(zones))}, max(before.last_position, last))
+        told = GRAINS if k is None else tuple(BucketUnit(grain) for grain in orjson.loads(users))
+        detail = Detail(tuple(orjson.loads(zones)), told, k or 0)
+        found[month] = Kept({**before.details, name: detail}, max(before.last_position, last))
     return found
+
+
+def fewest(rows: Rows, month: Month) -> dict[str, int]:
+    """Types whose numbers are coarse -> their k (server.frozen.Detail)."""
+    return dict(rows("SELECT event_type, k FROM coarse_types WHERE month = ?", (str(month),)))
 
 
 def counts(rows: Rows, month: Month, name: str) -> Counts:
@@ -139,7 +168,7 @@ def _days(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:
     )
     begins = {_date(at): at for at in range(month.start_ms, month.end_ms, DAY_MS)}
     for name, date, events, users in rows(sql, (min(begins), max(begins))):
-        yield name, Cell(_UTC, BucketUnit.DAY, begins[date], events, users)
+        yield name, Cell(UTC, BucketUnit.DAY, begins[date], events, users)
 
 
 def _other_cells(rows: Rows, month: Month) -> Iterator[tuple[str, Cell]]:

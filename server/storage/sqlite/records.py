@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,9 +12,9 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import Copy, CopyKind
 from retention.hold import Hold
 from retention.month import Month
-from server.frozen import Frozen, KeptMonths, joined
+from server.frozen import Frozen, KeptMonths, coarsened, joined
 from server.model import MonthInfo
-from server.rewriting import Loss, Losses
+from server.rewriting import Claimed, Loss, Losses
 from server.storage.records import Records, check_hold, copy_unknown
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import frozen_numbers
@@ -28,7 +29,7 @@ class CatalogRecords(Records):
         self._head = self._read_head()
         self._losses = self._read_losses()
         with sqlite.translated():
-            self._kept = frozen_numbers.kept_months(catalog.connection)
+            self._kept: KeptMonths = frozen_numbers.kept_months(catalog.connection)
 
     def _rows(self, sql: str, *bindings: Any) -> list[Any]:
         with sqlite.translated():
@@ -137,17 +138,29 @@ class CatalogRecords(Records):
         *,
         last_position: int = 0,
         sources: Iterable[str] = (),
+        claimed: Claimed | None = None,
     ) -> None:
         """A month is this from now on, and lacks that (None: what it lacked before): one commit with the deed.
 
-        `last_position` and `sources`: of a month that is dropped.
+        `last_position` and `sources`: of a month that is dropped. `claimed`: the frozen numbers become coarse for it.
         """
         with sqlite.translated(), self._catalog.owned() if deed is None else self._change(deed):
             self._become(info, lost, last_position)
+            kept = self._coarsened(info.month, claimed) if claimed else self._kept
             names = [(name,) for name in sources]
             self._catalog.connection.executemany("UPDATE sources SET dropped = 1 WHERE name = ?", names)
+        self._kept = kept
         if lost is not None:
             self._losses = {**self._losses, info.month: dict(lost)}
+
+    def _coarsened(self, month: Month, claimed: Claimed) -> KeptMonths:
+        known = self._kept.get(month)
+        if known is None:
+            return self._kept
+        cells = frozen_numbers.cells(lambda sql, bindings: self._rows(sql, *bindings), month)
+        details = coarsened(known, cells, claimed.types, claimed.k)
+        frozen_numbers.coarsen(self._catalog.connection, month, details)
+        return {**self._kept, month: replace(known, details={**known.details, **details})}
 
     def _become(self, info: MonthInfo, lost: Losses | None, last_position: int) -> None:
         self._catalog.put_month(info, last_position)

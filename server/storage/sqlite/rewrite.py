@@ -16,7 +16,7 @@ from retention.policy import Claim, Treatment
 from server.apart import aside
 from server.errors import Corrupt, Precondition
 from server.model import MonthInfo, MonthState
-from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, losses_of, nobody
+from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten, claimed_by, losses_of, nobody
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema, steps
 from server.storage.sqlite.claim_check import claim_holds
@@ -117,7 +117,7 @@ def write(
         withheld=draft.marked.withheld,
         bytes_before=source.stat().st_size,
         bytes_after=path.stat().st_size,
-        anonymous=anonymous,
+        claimed=claimed_by(change) if anonymous else None,
         checks=checks,
         lost=losses_of(change, lost),
     )

@@ -9,7 +9,7 @@ from retention.chain import Deed
 from retention.month import Month
 from server.errors import NotFound, Precondition
 from server.model import Item, MonthInfo, MonthState, Rebuilt
-from server.rewriting import Heard, Losses, Rewrite, Rewritten, dated
+from server.rewriting import Claimed, Heard, Losses, Rewrite, Rewritten, dated
 from server.storage.records import not_to_be_opened
 from server.storage.sqlite import steps
 from server.storage.sqlite.index.derived import Derived
@@ -38,7 +38,7 @@ class Rotation:
         visits: Visits,
         records: CatalogRecords,
         months: Callable[[], Mapping[Month, MonthInfo]],
-        change: Callable[[MonthInfo, Losses | None, Deed | None, int], MonthInfo],
+        change: Callable[[MonthInfo, Losses | None, Deed | None, int, Claimed | None], MonthInfo],
     ) -> None:
         """`change` makes a month what it is told, durably and for everybody."""
         self._records = records
@@ -56,7 +56,7 @@ class Rotation:
         if info.state is MonthState.DAMAGED:
             raise Precondition("MONTH_DAMAGED", f"the file of {month} is damaged", hint="restore it from a backup")
         if info.state is MonthState.OPEN:
-            info = self._change(replace(info, state=MonthState.SEALING), None, None, 0)
+            info = self._change(replace(info, state=MonthState.SEALING), None, None, 0, None)
             steps.reached("fenced")
         return info
 
@@ -91,8 +91,8 @@ class Rotation:
             raise changed(rebuilt.month)
         self._opened.close(rebuilt.month)
         steps.reached("adopting")
-        lost = dated(made.lost, deed) if isinstance(made, Rewritten) else None
-        adopted = self._change(MonthInfo(rebuilt.month, rebuilt.generation, rebuilt.state), lost, deed, 0)
+        lost, claimed = (dated(made.lost, deed), made.claimed) if isinstance(made, Rewritten) else (None, None)
+        adopted = self._change(MonthInfo(rebuilt.month, rebuilt.generation, rebuilt.state), lost, deed, 0, claimed)
         steps.reached("adopted")
         self._derived.moved(adopted)
         self._late.forget(info)
@@ -107,7 +107,7 @@ class Rotation:
                 "MONTH_STATE", f"{month} is {info.state.value}; only sealed months are dropped", hint="seal it first"
             )
         steps.reached("dropping")
-        dropped = self._change(replace(info, state=MonthState.DROPPED), dated(lost, deed), deed, last_position)
+        dropped = self._change(replace(info, state=MonthState.DROPPED), dated(lost, deed), deed, last_position, None)
         steps.reached("dropped")
         self._derived.dropped(month)
         self._late.forget(info)

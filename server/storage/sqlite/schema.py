@@ -99,6 +99,14 @@ CREATE TABLE IF NOT EXISTS frozen_types (
   quarters BLOB NOT NULL,          -- events by quarter-hour and source: see server/storage/sqlite/frozen_numbers.py
   PRIMARY KEY (month, event_type)
 ) STRICT;
+-- Types whose rows were made anonymous: of their numbers only those are left that stand for k users (server.frozen).
+CREATE TABLE IF NOT EXISTS coarse_types (
+  month TEXT NOT NULL,             -- YYYY-MM
+  event_type TEXT NOT NULL,
+  k INTEGER NOT NULL,
+  users TEXT NOT NULL,             -- a JSON array: the grains whose users are told; of others unique_users is 0
+  PRIMARY KEY (month, event_type)
+) STRICT, WITHOUT ROWID;
 """
 
 REMOVED = """

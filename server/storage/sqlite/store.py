@@ -12,7 +12,7 @@ from retention.month import Month
 from server import config
 from server.errors import StoreFailed, TrackdError, Unavailable
 from server.model import Appended, Batch, EventType, Finding, Item, MonthInfo, MonthState, Outcome, Rebuilt, Size
-from server.rewriting import Heard, Losses, OnWriter, Rewrite, Rewritten
+from server.rewriting import Claimed, Heard, Losses, OnWriter, Rewrite, Rewritten
 from server.storage.contract import Reader, Store
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import recovery, schema
@@ -310,11 +310,16 @@ class SqliteStore(Store):
         return self._rotation.adopt(made, deed)
 
     def _set(
-        self, info: MonthInfo, lost: Losses | None = None, deed: Deed | None = None, last_position: int = 0
+        self,
+        info: MonthInfo,
+        lost: Losses | None = None,
+        deed: Deed | None = None,
+        last_position: int = 0,
+        claimed: Claimed | None = None,
     ) -> MonthInfo:
         """The catalog's commit is what changes a month, for everybody and over restarts."""
         sources = self._registries.stored_sources if info.state is MonthState.DROPPED else ()
-        self._records.become(info, lost, deed, last_position=last_position, sources=sources)
+        self._records.become(info, lost, deed, last_position=last_position, sources=sources, claimed=claimed)
         self._months = {**self._months, info.month: info}
         return info
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -9,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from retention.month import Month
-from server.errors import Exhausted
+from server.errors import Exhausted, Unavailable
 from server.model import MonthInfo
 from server.question import (
     Answer,
@@ -25,7 +26,7 @@ from server.storage.frozen_grain import Share
 from server.storage.sqlite.answers.cells import Span, from_cells
 from server.storage.sqlite.answers.cut import Cut, MonthCut, take_cut
 from server.storage.sqlite.answers.files import Files, IndexUnusable
-from server.storage.sqlite.answers.frozen import FrozenMonths, of_rows, told
+from server.storage.sqlite.answers.frozen import FrozenMonths, NumbersReplaced, of_rows, told
 from server.storage.sqlite.answers.grouping import Floats, Ints, Part, combine, group_rows
 from server.storage.sqlite.answers.indexed import TAGS, Needs, columns_of, covers, index_columns, rows_to_read
 from server.storage.sqlite.answers.names import Names
@@ -42,6 +43,9 @@ UNPINNED = 2
 """So often runs may be replaced in the middle of a question before their indexes are pinned."""
 ATTEMPTS = UNPINNED + 3
 """An index that turns out to be damaged is left out the next time; two at once are bad luck, three a pattern."""
+DECISIONS = 100
+DECIDE_AGAIN_S = 0.01
+"""The catalog's commit and what this process knows of it are less than that apart."""
 
 _Codes: TypeAlias = "dict[Field, dict[str | None, int]]"
 """The texts of a dimension, numbered as they are met."""
@@ -64,11 +68,21 @@ class Aggregates:
         self, questions: Sequence[Question], months: Sequence[MonthInfo], dropped: Sequence[MonthInfo] = ()
     ) -> Answer:
         """All tables at one cut; `months` are those that any question touches, `dropped` those that have no rows."""
-        # What is lost is looked up after the months: so whatever they have not any more is known to be lost.
-        shares = [
-            self._frozen.shares(question, [info for info in (*months, *dropped) if _touches(question, info)])
-            for question in questions
-        ]
+        for _ in range(DECISIONS):
+            # What is lost is looked up after the months: so whatever they have not any more is known to be lost.
+            shares = [
+                self._frozen.shares(question, [info for info in (*months, *dropped) if _touches(question, info)])
+                for question in questions
+            ]
+            try:
+                return self._decided(questions, shares, months)
+            except NumbersReplaced:
+                time.sleep(DECIDE_AGAIN_S)
+        raise Unavailable("INTERRUPTED", "frozen numbers were being replaced all the time", hint="ask again")
+
+    def _decided(
+        self, questions: Sequence[Question], shares: Sequence[Mapping[Month, Share]], months: Sequence[MonthInfo]
+    ) -> Answer:
         for attempt in range(ATTEMPTS):
             try:
                 cut = take_cut(self._files, self._derived, months, pin=attempt >= UNPINNED)

@@ -13,7 +13,8 @@ from server.frozen import ANY_TYPE, Cell, KeptMonths
 from server.model import MonthInfo
 from server.question import Bucket, Field, FieldKind, MetricKind, Question, Read
 from server.rewriting import Losses
-from server.storage.frozen_grain import Share, not_united, of_types, restricted, shares, without_users
+from server.storage.frozen_grain import Share, not_united, shares
+from server.storage.narrowed import of_types, restricted, without_users
 from server.storage.sqlite import frozen_numbers
 from server.storage.sqlite.answers.cells import Span
 from server.storage.sqlite.answers.grouping import Ints, Numbers, Part
@@ -29,6 +30,10 @@ from server.time_buckets import QUARTER_MS, zone_of
 CELL_BYTES = 200
 """Of a cell in memory."""
 NO_NUMBERS = Numbers(np.zeros(0, np.int64), np.zeros(0))
+
+
+class NumbersReplaced(Exception):
+    """Frozen numbers have become coarse since it was decided what they tell: decide again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class FrozenMonths:
         if share.types:
             read.frozen_months.add(share.month)
         summed = self._summed(question, share)
-        parts = [self._of_quarters(question, share.month, name, read) for name in sorted(share.counted - summed)]
+        parts = [self._of_quarters(question, share, name, read) for name in sorted(share.counted - summed)]
         if summed:
             cells = self._cells(share, summed, read)
             events = np.array([cell.events for _name, cell in cells], np.int64)
@@ -104,34 +109,41 @@ class FrozenMonths:
         """Types whose events are told by a few cells where quarter-hours would be thousands."""
         if share.cells is None or Field(FieldKind.SOURCE) in question.by:
             return frozenset()
-        zones, zone = self.kept()[share.month].zones, share.cells.zone
-        return frozenset(
-            name for name in share.counted if zone in zones[name] and restricted(question.where, name) is True
+        details, zone = self.kept()[share.month].details, share.cells.zone
+        alike = (
+            name for name in share.counted if zone in details[name].zones and restricted(question.where, name) is True
         )
+        return share.coarse.union(alike)
 
-    # Numbers never change once they are kept, so what is held of them stays right.
+    # Numbers never change once they are kept, they only become fewer: then none of those in memory are looked for.
 
-    def _counts(self, month: Month, name: str) -> Counts:
+    def _counts(self, share: Share, name: str) -> Counts:
         def load() -> Counts:
-            return frozen_numbers.counts(self._catalog.rows, month, name)
+            found = frozen_numbers.counts(self._catalog.rows, share.month, name)
+            self._check_still(share)
+            return found
 
-        return self._held.get(("frozen counts", month, name), load, lambda counts: counts.bytes)
+        return self._held.get(("frozen counts", share.month, name), load, lambda counts: counts.bytes)
+
+    def _check_still(self, share: Share) -> None:
+        if frozen_numbers.fewest(self._catalog.rows, share.month) != share.k:
+            raise NumbersReplaced
 
     def _cells(self, share: Share, names: Iterable[str], read: Read) -> list[tuple[str, Cell]]:
         """The cells of these types that are groups of the question."""
         month = share.month
 
         def load() -> Mapping[str, Sequence[Cell]]:
-            return frozen_numbers.cells(self._catalog.rows, month)
+            found = frozen_numbers.cells(self._catalog.rows, month)
+            self._check_still(share)
+            return found
 
         def size(found: Mapping[str, Sequence[Cell]]) -> int:
             return CELL_BYTES * sum(map(len, found.values()))
 
         # Types may be frozen one after the other: with each there is more.
-        held = self._held.get(("frozen cells", month, len(self.kept()[month].zones)), load, size)
-        if share.cells is None:
-            return []
-        cells = [(name, cell) for name in sorted(names) for cell in share.cells.among(held.get(name, ()))]
+        held = self._held.get(("frozen cells", month, len(self.kept()[month].details)), load, size)
+        cells = [(name, cell) for name in sorted(names) for cell in share.among(held.get(name, ()))]
         read.frozen += len(cells)
         return cells
 
@@ -142,8 +154,8 @@ class FrozenMonths:
             for entry in question.by
         ]
 
-    def _of_quarters(self, question: Question, month: Month, name: str, read: Read) -> Part:
-        counts = self._counts(month, name)
+    def _of_quarters(self, question: Question, share: Share, name: str, read: Read) -> Part:
+        month, counts = share.month, self._counts(share, name)
         span = Span.of(question, month.start_ms, month.end_ms)
         low, high = ((at - month.start_ms) // QUARTER_MS for at in (span.start_ms, span.end_ms))
         chosen = (counts.slot >= low) & (counts.slot < high)
