@@ -14,7 +14,10 @@ NUMBERS = {
     "by_metadata": "questions about metadata find only the keys that the profile keeps",
     "by_row": "questions about a changed row do not find these events",
     "by_time": "times are rounded: questions below that grain are refused, but for plain counts by quarter-hour",
-    "small_cells": "cells of fewer than k users are counted as (other)",
+    "small_cells": (
+        "frozen numbers are left by day, week or month of UTC where k users or none share every one of them, by source and "
+        "quarter-hour none; totals by type and month always"
+    ),
     "archive": "the archive cannot be asked or restored any more",
 }
 """Key -> what a person reads."""

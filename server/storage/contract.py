@@ -210,7 +210,8 @@ class Store(ABC):
         profile do to each field is said in server.storage.treatment. Under the claim "anonymous" ids are new and
         positions are dealt anew among the rows, and `anonymous` says whether the check of the claim passed: each
         combination of what is left is shared by at least k users of that month, and so is each sequence of events that
-        one pseudonym still ties together.
+        one pseudonym still ties together. If it passed, the frozen numbers of these types, and of all together, become
+        coarse when it is adopted: what is left of them stands for k users at least (server.frozen.coarsened).
 
         Nothing changes for anybody before `adopt`. Raises Precondition(MONTH_STATE), Corrupt.
         """

@@ -16,6 +16,7 @@ from retention.hold import Hold
 from retention.month import Month
 from retention.policy import Claim, FieldRule, Profile, Treatment
 from server.errors import NotFound, Precondition
+from server.frozen import ANY_TYPE
 from server.model import Action, Change, ChangeStatus, EventFilter, MonthInfo, MonthState, Outcome
 from server.question import Bucket, BucketUnit, Field, FieldKind, Metric, MetricKind, Question
 from server.rewriting import Loss, Rewrite, Selection
@@ -34,6 +35,7 @@ from tests.support.retaining import (
     allow,
     deed,
     events_of,
+    freeze,
     here,
     profile,
     rewrite,
@@ -276,6 +278,24 @@ def test_whoever_can_be_singled_out_is_not_anonymous(store: Store, odd: str) -> 
     assert not made.anonymous
     assert dict(made.checks)["claim"] == "failed"
     assert {stock.claim for stock in stocks(store, OCTOBER).values()} == {Claim.PSEUDONYMOUS}
+
+
+@pytest.mark.parametrize(("users", "holds"), [(40, True), (4, False)])
+def test_frozen_numbers_become_coarse_with_a_claim_that_holds(
+    home: Home, store: Store, users: int, *, holds: bool
+) -> None:
+    """In the same commit; of all types together, and of those that were claimed. Otherwise they stay as they are."""
+    append(store, *crowd(users))
+    seal(store, OCTOBER)
+    freeze(store, OCTOBER, TYPES)
+    before = store.records.frozen
+    assert rewrite(store, OCTOBER, anonymous(5), TYPES[:2]).anonymous is holds
+    for found in now_and_later(home, store):
+        details = found.records.frozen[OCTOBER].details
+        coarse = {name: detail.k for name, detail in details.items() if detail.k}
+        assert coarse == (dict.fromkeys((*TYPES[:2], ANY_TYPE), 5) if holds else {})
+        assert holds or found.records.frozen == before
+        assert list(found.check()) == []
 
 
 def test_without_anything_that_ties_events_together_sequences_do_not_count(store: Store) -> None:
