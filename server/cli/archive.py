@@ -131,8 +131,8 @@ def restore(
 ) -> None:
     """Make a SQLite file of an archive, of the shape of a sealed month, that any SQLite tool opens.
 
-    Its rows are compared with the archive before it gets its name. It says in itself when it expires: `trackd archive
-    restored DIR --expire` removes those whose time has come.
+    Its rows are compared with the archive before it gets its name. It says in itself when it expires. In DATA/restored
+    the daemon removes it then; elsewhere `trackd archive restored DIR --expire` does.
     """
     with _reported():
         from server.archive import manifest, restoring
