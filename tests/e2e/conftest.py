@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from server.storage.factory import check_data
+from tests.support import processes
+from tests.support.processes import Trackd
 
 START_TIMEOUT_S = 30.0
 
@@ -28,15 +29,13 @@ class DaemonProcess:
         self._ready = directory / "ready.json"
         self.target = f"127.0.0.1:{free_port()}"
         self.metrics = ""
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Trackd | None = None
 
     def start(self, *options: str) -> None:
         """Starts it and returns once it serves."""
         self._ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "server.cli.main", "serve", "--data", str(self.data)]
-        command += ["--listen", self.target, "--metrics", "127.0.0.1:0", "--ready-file", str(self._ready), *options]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        arguments = ["serve", "--data", str(self.data), "--listen", self.target, "--metrics", "127.0.0.1:0"]
+        self.process = Trackd([*arguments, "--ready-file", str(self._ready), *options], out=self.log)
         until_s = time.monotonic() + START_TIMEOUT_S
         while not self._ready.exists():
             if self.process.poll() is not None or time.monotonic() > until_s:
@@ -85,13 +84,5 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 def run(*arguments: str, target: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the command `trackd` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "server.cli.main", *arguments],
-        env=os.environ | {"TRACKD_TARGET": target, "COLUMNS": "100", "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=90,
-        check=False,
-    )
+    environment = os.environ | {"TRACKD_TARGET": target, "COLUMNS": "100", "NO_COLOR": "1"}
+    return processes.run(arguments, env=environment, cwd=cwd, timeout_s=90)
