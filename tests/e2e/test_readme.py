@@ -6,10 +6,8 @@ import re
 import runpy
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer.main
@@ -63,19 +61,18 @@ def follow(directory: Path, blocks: Iterable[Block]) -> None:
 
 
 @pytest.mark.timeout(ALL_OF_IT_S)
-@pytest.mark.parametrize("ports", [nullcontext, readme.ports_taken], ids=["its ports", "other ports"])
-def test_every_block_of_the_readme_runs_and_shows_what_came_out(tmp_path: Path, ports: Callable[[], Any]) -> None:
-    """In their order, against one daemon; also for a reader whose ports are taken. All but those that need buf."""
-    with ports():
-        follow(tmp_path, to_run(TEXT, buf=False))
+def test_every_block_of_the_readme_runs_and_shows_what_came_out(tmp_path: Path) -> None:
+    """In their order, against one daemon. All but those that need buf."""
+    follow(tmp_path, to_run(TEXT, buf=False))
 
 
 @pytest.mark.timeout(ALL_OF_IT_S)
 @pytest.mark.skipif(not BUF, reason="buf (of the extra dev) is not on the PATH: its blocks of the README were not run")
-def test_the_blocks_that_need_buf_run_as_well(tmp_path: Path) -> None:
+def test_they_run_with_those_that_need_buf_and_for_a_reader_whose_ports_are_taken(tmp_path: Path) -> None:
     """Over reflection, between the others; what those show does not depend on them."""
     assert len(to_run(TEXT, buf=True)) > len(to_run(TEXT, buf=False))
-    follow(tmp_path, to_run(TEXT, buf=True))
+    with readme.ports_taken():
+        follow(tmp_path, to_run(TEXT, buf=True))
 
 
 def test_the_readme_of_the_client_library_runs(tmp_path: Path) -> None:
