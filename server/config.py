@@ -46,7 +46,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_insecure_metrics: bool = False
     """The same for metrics alone: there is nothing of anybody in them."""
     control: str = ""
-    """The daemon's Unix socket, for its own user and root: what destroys is served there. "": DATA/control.sock."""
+    """The daemon's Unix socket, for its own user and root, who may do everything there. "": DATA/control.sock."""
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,13 +21,15 @@ from server.errors import TrackdError
 from server.observe import CallDenied, CallHandled, CallStarted, Observer
 from server.rpc import calls, codec
 from server.security.access import Access, Grant, Needed
-from server.security.roles import ALLOWED, ANY, OPEN
+from server.security.roles import ALLOWED, ANY, OPEN, OPERATORS
 
 log = structlog.get_logger(__name__)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, calls.Context], Awaitable[Any]]
 
+CALLER: ContextVar[Grant | None] = ContextVar("caller", default=None)
+"""Why the call that is being handled was let in; None where everybody may do everything."""
 NAME_KEYS = ("x509_common_name", "x509_subject_alternative_name")
 """Where gRPC keeps the names in a client certificate that was verified."""
 
@@ -100,7 +103,9 @@ class Gate(grpc.GenericRpcHandler):
                 calls.cut(stream.task, error)
 
     def _watched(self, method: str, needed: Needed, handler: Handler, grant: Grant) -> Handler:
-        """The handler itself; if its calls may last, one that can be ended."""
+        """The handler itself; for operators one that knows who calls; if its calls may last one that can be ended."""
+        if needed == OPERATORS:
+            handler = _told(handler, grant)
         if not handler.response_streaming or inspect.isasyncgenfunction(_behaviour(handler)):
             return handler
         inner = _behaviour(handler)
@@ -199,6 +204,17 @@ def _like(handler: Handler, behaviour: Behaviour) -> Handler:
     """A handler of the same kind and with the same messages that does something else."""
     kind = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
     return kind(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _told(handler: Handler, grant: Grant) -> Handler:
+    """The same handler, for which CALLER is set: a call is handled in a context of its own."""
+    inner = _behaviour(handler)
+
+    async def behave(request: Any, context: calls.Context) -> Any:
+        CALLER.set(grant)
+        return await inner(request, context)
+
+    return _like(handler, behave)
 
 
 def _names_of(method: str) -> tuple[str, str]:

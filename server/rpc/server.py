@@ -22,7 +22,7 @@ from server.rpc.borrowed import hardened
 from server.rpc.control import CHOOSE, ControlSocket
 from server.rpc.credentials import credentials
 from server.rpc.doors import cloud_events, otlp
-from server.rpc.gate import Gate
+from server.rpc.gate import CALLER, Gate
 from server.rpc.gzipped import MESSAGE_BYTES_MAX
 from server.security.access import Access
 from server.subscribe.service import SubscribeService
@@ -128,18 +128,25 @@ class RpcServer:
         return uid if uid in (0, os.getuid()) else None
 
     def _caller(self, context: calls.Context) -> str:
-        """Who is calling, as evidence names them: for methods that only the daemon's user and root may call."""
+        """Who is calling, as evidence names them: for methods of operators.
+
+        The daemon's user and root may call them, on its own socket; others if they have shown that they are operators,
+        which nobody has where everybody may do everything.
+        """
         uid = self._owner_of(context.peer())
-        if uid is None:
-            self._observer.call_denied(CallDenied("CONTROL_ONLY"))
-            raise PermissionDenied(
-                "CONTROL_ONLY",
-                "this is served on the daemon's Unix socket only, to its own user and root",
-                hint=f"run it where the daemon runs, with --target unix:{self._control.path}"
-                if self._control.exists
-                else f"this daemon has no such socket: {CHOOSE}",
-            )
-        return f"uid:{uid}"
+        if uid is not None:
+            return f"uid:{uid}"
+        grant = CALLER.get()
+        if grant is not None:
+            return grant.actor
+        self._observer.call_denied(CallDenied("CONTROL_ONLY"))
+        raise PermissionDenied(
+            "CONTROL_ONLY",
+            "a daemon without tokens serves this on its Unix socket only, to its own user and root",
+            hint=f"run it where the daemon runs, with --target unix:{self._control.path}"
+            if self._control.exists
+            else f"this daemon has no such socket: {CHOOSE}",
+        )
 
     async def start(self) -> None:
         """Begins to serve; health stays NOT_SERVING."""

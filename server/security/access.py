@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,16 @@ class Grant:
         if self.uid is not None:
             return f"uid:{self.uid}"
         return self.token.name if self.token else ", ".join(sorted(self.names))
+
+    @property
+    def actor(self) -> str:
+        """For evidence, which has no names: a number of the system, or what tells tokens and certificates apart."""
+        if self.uid is not None:
+            return f"uid:{self.uid}"
+        if self.token is not None:
+            return f"token:{self.token.id}"
+        names = "\n".join(sorted(self.names)).encode()
+        return f"certificate:{hashlib.sha256(names).hexdigest()[:16]}"
 
 
 Needed = frozenset[Role] | None

@@ -15,7 +15,8 @@ OPEN: frozenset[Role] = frozenset()
 ANY = frozenset(Role)
 _INGEST = frozenset({Role.INGEST, Role.OPERATE})
 _READ = frozenset({Role.READ, Role.OPERATE})
-_OPERATE = frozenset({Role.OPERATE})
+OPERATORS = frozenset({Role.OPERATE})
+"""What they alone may call is told who is calling."""
 
 ALLOWED: Mapping[str, frozenset[Role]] = {
     "/trackd.v1.IngestService/Append": _INGEST,
@@ -28,10 +29,10 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "/trackd.v1.SubscribeService/Subscribe": _READ,
     "/trackd.v1.EventTypeService/ListEventTypes": _READ,
     "/trackd.v1.EventTypeService/DescribeEventType": _READ,
-    "/trackd.v1.EventTypeService/RegisterEventType": _OPERATE,
-    # All of it only on the daemon's own socket, whatever the token: see server/rpc/server.py.
+    "/trackd.v1.EventTypeService/RegisterEventType": OPERATORS,
+    # Where there are no permissions, all of it only on the daemon's own socket: see server/rpc/server.py.
     **{
-        f"/trackd.v1.RetentionService/{method}": _OPERATE
+        f"/trackd.v1.RetentionService/{method}": OPERATORS
         for method in (
             "Plan",
             "Apply",

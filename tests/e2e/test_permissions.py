@@ -27,7 +27,6 @@ from tests.support.wire import Refusal
 DENIED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 PATIENCE_S = 15.0
 COUNT = "/trackd.v1.QueryService/CountEvents"
-CONTROLLED = "/trackd.v1.RetentionService/"
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +92,7 @@ def test_a_role_opens_its_methods_and_no_others(
 ) -> None:
     """With the right one the method itself answers, be it that the empty message is wrong; else PERMISSION_DENIED."""
     found = outcome(channel, method, metadata=with_token(keyring.texts[role]))
-    if method.startswith(CONTROLLED) and role in ALLOWED[method]:
-        assert found == Refusal(grpc.StatusCode.PERMISSION_DENIED, "CONTROL_ONLY", "trackd")
-    elif ALLOWED[method] is OPEN or role in ALLOWED[method]:
+    if ALLOWED[method] is OPEN or role in ALLOWED[method]:
         assert found.code not in DENIED
         assert not found.reason.startswith("TOKEN")
     else:
@@ -122,12 +119,10 @@ def test_every_denial_is_counted_by_its_reason(served: DaemonProcess, channel: g
         "TOKEN_UNKNOWN": with_token(f"trackd_{'0' * 12}_{'0' * 64}"),
         "TOKEN_EXPIRED": with_token(expired),
         "ROLE_MISSING": with_token(keyring.texts[Role.INGEST]),
-        "CONTROL_ONLY": with_token(keyring.texts[Role.OPERATE]),
     }
     before = scrape(served.metrics)
     for reason, metadata in calls.items():
-        method = CONTROLLED + "ListMonths" if reason == "CONTROL_ONLY" else COUNT
-        assert outcome(channel, method, metadata=metadata).reason == reason
+        assert outcome(channel, COUNT, metadata=metadata).reason == reason
     outcome(channel, "/grpc.health.v1.Health/Check")
     after = scrape(served.metrics)
     prefix = "trackd_calls_denied_total"

@@ -6,8 +6,9 @@
         for job in client.retention.watch(client.retention.apply(plan.plan).number):
             print(job.what, job.rows, "of", job.of_rows)
 
-These calls are served on the daemon's own Unix socket, DATA/control.sock, to its user and root; elsewhere they are
-refused (CONTROL_ONLY). What each message holds is said in protos/trackd/v1/retention.proto.
+These calls are served on the daemon's own Unix socket, DATA/control.sock, to its user and root, and elsewhere to tokens
+and certificates with the role operate; a daemon that has none refuses them there (CONTROL_ONLY). What each message
+holds is said in protos/trackd/v1/retention.proto.
 """
 
 from __future__ import annotations

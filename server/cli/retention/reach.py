@@ -119,7 +119,7 @@ def _advice(target: str, given: str | None) -> str:
             "with: trackd serve --data ./trackd-data --config FILE"
         )
     if not target.startswith("unix:"):
-        return "Retention is served on the daemon's own socket: --target unix:DATA/control.sock"
+        return "Where the daemon runs, its own socket serves retention, too: --target unix:DATA/control.sock"
     path = Path(target.removeprefix("unix:"))
     if not path.exists():
         return "There is no such socket: the daemon that makes it does not run, or has its data elsewhere"
