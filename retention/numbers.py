@@ -15,8 +15,8 @@ NUMBERS = {
     "by_row": "questions about a changed row do not find these events",
     "by_time": "times are rounded: questions below that grain are refused, but for plain counts by quarter-hour",
     "small_cells": (
-        "frozen numbers are left by day, week or month of UTC where k users or none share every one of them, by source "
-        "and quarter-hour none; totals by type and month always"
+        "of anonymous rows frozen numbers are left by day, week or month of UTC where k users or none share every one "
+        "of them, none by source or quarter-hour; totals by type and month always"
     ),
     "archive": "the archive cannot be asked or restored any more",
 }
