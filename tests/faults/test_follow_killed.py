@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from trackd.client import Client
 from trackd.v1.query_pb2 import EventFilter
 
@@ -25,6 +26,7 @@ KILLS = int(os.environ.get("TRACKD_FOLLOW_KILLS", "8"))
 """For a long run set it to 50."""
 SEED = int(os.environ.get("TRACKD_SEED", "23"))
 SENDERS = 2
+pytestmark = pytest.mark.timeout(120 + 10 * KILLS)
 
 
 @contextmanager
