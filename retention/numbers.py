@@ -9,7 +9,7 @@ NUMBERS = {
     "distinct_users": "distinct users come from the frozen numbers, at their grains",
     "by_user": "questions about one user are refused if these events are in question; lists do not find them",
     "by_session": "questions about a session do not find these events",
-    "by_source": "questions about a source find these events in plain counts only",
+    "by_source": "plain counts by source come from the frozen numbers; else questions about a source miss these events",
     "by_tag": "questions about tags find only those that the profile keeps",
     "by_metadata": "questions about metadata find only the keys that the profile keeps",
     "by_row": "questions about a changed row do not find these events",

@@ -121,17 +121,18 @@ def coarsened(kept: Kept, cells: Mapping[str, Sequence[Cell]], types: Iterable[s
 
     Cells are not hidden one by one: what is left out of a sum can be had from the sum and the others. So all buckets of
     a grain stay or none, in UTC alone (a local day less a UTC day is an hour), and quarter-hours and sources go. Those
-    of all types together keep only what each type has, for the same reason. Events of whole months always stay.
+    of all types together keep only what each type has, for the same reason. Events of whole months always stay. Of
+    distinct users, which do not add up, each number is of k at least; how two of them differ may tell of fewer.
     """
     coarse = {name: _coarser(kept.details[name], cells.get(name, ()), k) for name in kept.types.intersection(types)}
-    if ANY_TYPE in kept.details and coarse:
+    if ANY_TYPE in kept.details:
         every = {name: coarse.get(name) or _coarser(kept.details[name], cells.get(name, ()), k) for name in kept.types}
         every[ANY_TYPE] = _coarser(kept.details[ANY_TYPE], cells.get(ANY_TYPE, ()), k)
         common = set(every[ANY_TYPE].users)
         if sum(_events(cells.get(name, ())) for name in kept.types) == _events(cells.get(ANY_TYPE, ())):
-            common.intersection_update(*(set(one.grains) for one in every.values()))
-        else:  # nobody can say how many users the days of the others have
-            common.intersection_update(GRAINS[-1:])
+            common.intersection_update(*(set(one.users) for one in every.values()))
+        else:  # nobody can say how many users the others have
+            common.clear()
         coarse[ANY_TYPE] = replace(every[ANY_TYPE], users=tuple(grain for grain in GRAINS if grain in common))
     return coarse
 

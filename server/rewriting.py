@@ -49,11 +49,17 @@ class Loss:
     """Times are rounded down to whole multiples of this; 0: they are as they were."""
     since_ms: int = 0
     """When that was done."""
+    source: bool = False
+    """Sources are not those of the rows."""
 
     def joined(self, later: Loss) -> Loss:
         """Both, one after the other. When is what the later one says."""
         return Loss(
-            self.gone or later.gone, self.users or later.users, max(self.grain_ms, later.grain_ms), later.since_ms
+            self.gone or later.gone,
+            self.users or later.users,
+            max(self.grain_ms, later.grain_ms),
+            later.since_ms,
+            self.source or later.source,
         )
 
 
@@ -74,7 +80,8 @@ def losses_of(change: Rewrite, lost: Losses) -> Losses:
     else:
         time = change.profile.rule("timestamp")
         users = change.profile.rule("user_id").treatment is not Treatment.KEEP
-        fresh = Loss(users=users, grain_ms=time.grain_ms if time.treatment is Treatment.ROUND else 0)
+        source = change.profile.rule("source").treatment is not Treatment.KEEP
+        fresh = Loss(users=users, grain_ms=time.grain_ms if time.treatment is Treatment.ROUND else 0, source=source)
     return {**lost, **{name: lost.get(name, Loss()).joined(fresh) for name in change.rows.types}}
 
 

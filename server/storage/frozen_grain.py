@@ -143,11 +143,13 @@ def check_rows_tell(
     """Raises Precondition(FROZEN_GRAIN) if counts of rows would not be those of the events that there were."""
     refused: dict[Month, list[str]] = {}
     of_users = bool(where.user_ids) or Dimension.USER in by
+    of_sources = bool(where.sources) or Dimension.SOURCE in by
     for month in filter(where.touches, months):
         for name, loss in losses.get(month, {}).items():
             cut = [at for at in (where.start_ms, where.end_ms) if at is not None and month.start_ms < at < month.end_ms]
             rounded = bool(loss.grain_ms) and any(at % loss.grain_ms for at in cut)
-            if (not where.types or name in where.types) and (loss.gone or (loss.users and of_users) or rounded):
+            hidden = (loss.users and of_users) or (loss.source and of_sources)
+            if (not where.types or name in where.types) and (loss.gone or hidden or rounded):
                 refused.setdefault(month, []).append(name)
     if refused:
         raise frozen_grain(refused, sorted({name for types in refused.values() for name in types}), kept)
@@ -244,7 +246,11 @@ class _Ruling:
     def _told_by_rows(self, name: str) -> bool:
         """Whether the rows as they are now have the events in question, in the right groups."""
         loss = self.losses[name]
-        if loss.gone or (loss.users and FieldKind.USER in self._kinds(name)):
+        kinds = self._kinds(name)
+        if loss.gone or (loss.users and FieldKind.USER in kinds):
+            return False
+        # Plain counts by source are what they were, or refused; other questions see the rows as they are now.
+        if loss.source and FieldKind.SOURCE in kinds <= _COUNTED:
             return False
         return not loss.grain_ms or self._told_at(loss.grain_ms)
 

@@ -166,8 +166,8 @@ def test_rounded_times_stay_in_the_month(filled: Store) -> None:
     how = profile(timestamp=FieldRule(Treatment.ROUND, grain_ms=DAY_MS))
     made = rewrite(filled, OCTOBER, how, TYPES)
     assert {event.timestamp_ms % DAY_MS for event in events_of(filled, OCTOBER)} == {0}
-    assert made.lost["opened"] == Loss(users=True, grain_ms=DAY_MS)
-    assert filled.records.losses[OCTOBER]["opened"] == Loss(users=True, grain_ms=DAY_MS, since_ms=NOW_MS)
+    assert made.lost["opened"] == Loss(users=True, grain_ms=DAY_MS, source=True)
+    assert filled.records.losses[OCTOBER]["opened"] == Loss(users=True, grain_ms=DAY_MS, since_ms=NOW_MS, source=True)
 
 
 def test_dropped_rows_are_gone_and_the_others_stay(home: Home, filled: Store) -> None:

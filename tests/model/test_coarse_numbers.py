@@ -17,8 +17,10 @@ import pytest
 
 from retention.month import Month
 from retention.policy import Claim, FieldRule, Treatment
+from server.errors import Precondition
 from server.frozen import ANY_TYPE, GRAINS
-from server.question import EVERYTHING, Bucket, BucketUnit, GroupBy, OneOf, Predicate, Question
+from server.model import Dimension, EventFilter
+from server.question import EVERYTHING, AllOf, Bucket, BucketUnit, GroupBy, OneOf, Predicate, Question
 from server.rewriting import Claimed, Rewrite, Selection
 from server.storage.contract import Store
 from server.storage.memory.store import MemoryStore
@@ -120,11 +122,11 @@ def test_what_was_left_out_cannot_be_had_from_sums(coarse: Coarse) -> None:
         assert together <= set(coarse.told(month, EVERY, k))
         others = OneOf(TYPE, tuple(sorted(set(TYPES) - details.keys())))
         if coarse.case.before(Question((EVENTS,), (TYPE,), others, month.start_ms, month.end_ms)):
-            assert together <= {BucketUnit.MONTH}, "types whose numbers are not kept can be counted exactly"
+            assert not together, "types whose numbers are not kept can be counted exactly"
         for name in names:
-            assert together <= set(details[name].grains)
+            assert together <= set(details[name].users)
         for name in details.keys() - names - {ANY_TYPE}:
-            assert together <= {*coarse.told(month, name, k), BucketUnit.MONTH}
+            assert together <= set(coarse.told(month, name, k))
             assert details[name].quarters, "what is not claimed keeps all its numbers"
 
 
@@ -178,13 +180,19 @@ def test_users_are_told_of_what_is_kept_and_of_nothing_else(coarse: Coarse) -> N
     assert min(seen.values()) > 3
 
 
-def test_events_by_source_are_told_by_rows_alone(coarse: Coarse) -> None:
-    """No number has sources any more, and the profile dropped those of the rows."""
+def test_events_by_source_are_refused(coarse: Coarse) -> None:
+    """No number has sources any more, and the profile dropped those of the rows: "-" would be a wrong answer."""
     for month, name in coarse.claimed:
         asked = Question((EVENTS,), (SOURCE,), OneOf(TYPE, (name,)), month.start_ms, month.end_ms)
-        loss = coarse.store.records.losses[month][name]
-        if loss.gone and coarse.case.before(asked):
-            assert coarse.case.now(asked) is None
+        web = Question(
+            (EVENTS,), (), AllOf((OneOf(TYPE, (name,)), OneOf(SOURCE, ("web",)))), month.start_ms, month.end_ms
+        )
+        for question in (asked, web):
+            if coarse.case.before(asked):
+                assert coarse.case.now(question) is None
+        by_source = EventFilter(month.start_ms, month.end_ms, types=(name,))
+        with pytest.raises(Precondition, match="nor their frozen numbers"):
+            coarse.case.lossy.count_events(by_source, [Dimension.SOURCE], as_of=coarse.store.head)
 
 
 def test_it_is_the_same_after_a_restart_and_sound(coarse: Coarse) -> None:

@@ -24,9 +24,9 @@ def frozen_parts(
     time_range = EventFilter(start_ms=question.start_ms, end_ms=question.end_ms)
     touched = [info.month for info in months if time_range.touches(info.month)]
     parts = {}
-    numbers = records.numbers  # before what may be told of them: that only becomes less
-    found = shares(question, touched, records.losses, records.frozen)
-    refusal = not_united(found.values(), records.frozen)
+    kept, numbers = records.told
+    found = shares(question, touched, records.losses, kept)
+    refusal = not_united(found.values(), kept)
     for month, share in found.items():
         parts[month] = FrozenPart(share, numbers.get(month, {}), refusal)
         if share.types:

@@ -9,7 +9,7 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import NOTHING_HELD, Copy
 from retention.hold import Hold
 from retention.month import Month
-from server.frozen import ANY_TYPE, UTC, Detail, Frozen, FrozenType, Kept, KeptMonths, Quarters, coarsened, joined
+from server.frozen import ANY_TYPE, UTC, Detail, Frozen, FrozenType, KeptMonths, Quarters, coarsened, joined
 from server.rewriting import Claimed, Losses
 from server.storage.records import Records, check_hold, copy_unknown
 
@@ -22,9 +22,8 @@ class MemoryRecords(Records):
         self._holds: dict[str, Hold] = {}
         self._copies: dict[Month, dict[str, Copy]] = {}
         self._losses: dict[Month, Losses] = {}
-        self._kept: dict[Month, Kept] = {}
-        self.numbers: Mapping[Month, Mapping[str, FrozenType]] = {}
-        """What is frozen, by type; under ANY_TYPE only cells. Replaced, never changed."""
+        self.told: tuple[KeptMonths, Mapping[Month, Mapping[str, FrozenType]]] = ({}, {})
+        """What is frozen, without the numbers and with them (by type; under ANY_TYPE only cells). Replaced at once."""
         self._clock_ms: int | None = None
 
     @property
@@ -60,17 +59,17 @@ class MemoryRecords(Records):
         del self._copies[month][name]
 
     def keep(self, frozen: Frozen, deed: Deed) -> None:
-        kept = joined(frozen, self._kept.get(frozen.month))
+        known, numbers_of = self.told
+        kept = joined(frozen, known.get(frozen.month))
         self.record(deed)
-        numbers = {**self.numbers.get(frozen.month, {}), **frozen.types}
+        numbers = {**numbers_of.get(frozen.month, {}), **frozen.types}
         if frozen.together is not None:
             numbers[ANY_TYPE] = FrozenType(Quarters((), (), ()), frozen.together)
-        self.numbers = {**self.numbers, frozen.month: numbers}
-        self._kept = {**self._kept, frozen.month: kept}
+        self.told = ({**known, frozen.month: kept}, {**numbers_of, frozen.month: numbers})
 
     @property
     def frozen(self) -> KeptMonths:
-        return self._kept
+        return self.told[0]
 
     @property
     def losses(self) -> Mapping[Month, Losses]:
@@ -80,17 +79,17 @@ class MemoryRecords(Records):
         """What the store does when it adopts a rewrite or drops a month."""
         if deed is not None:
             self.record(deed)
-        if claimed and month in self._kept:
+        if claimed and month in self.frozen:
             self._coarsen(month, claimed)
         self._losses = {**self._losses, month: dict(lost)}
 
     def _coarsen(self, month: Month, claimed: Claimed) -> None:
-        known, numbers = self._kept[month], self.numbers[month]
+        kept, every = self.told
+        known, numbers = kept[month], every[month]
         details = coarsened(known, {name: one.cells for name, one in numbers.items()}, claimed.types, claimed.k)
-        # What may be told before what there is: nobody looks for a number that has gone.
-        self._kept = {**self._kept, month: replace(known, details={**known.details, **details})}
+        left = replace(known, details={**known.details, **details})
         fewer = {name: _left(numbers[name], detail) for name, detail in details.items()}
-        self.numbers = {**self.numbers, month: {**numbers, **fewer}}
+        self.told = ({**kept, month: left}, {**every, month: {**numbers, **fewer}})
 
     @property
     def clock_accepted_ms(self) -> int | None:

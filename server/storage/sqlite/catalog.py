@@ -64,6 +64,7 @@ class Catalog:
             ("types", "dimensions", "TEXT NOT NULL DEFAULT '[]'"),
             ("months", "last_position", "INTEGER NOT NULL DEFAULT 0"),
             ("sources", "dropped", "INTEGER NOT NULL DEFAULT 0"),
+            ("losses", "source", "INTEGER NOT NULL DEFAULT 0"),
         ):
             if column not in {row[1] for row in sqlite.fetch(self._connection, f"PRAGMA table_info({table})")}:
                 self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")

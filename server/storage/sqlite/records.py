@@ -126,8 +126,10 @@ class CatalogRecords(Records):
 
     def _read_losses(self) -> dict[Month, Losses]:
         found: dict[Month, dict[str, Loss]] = {}
-        for month, name, gone, users, grain_ms, since_ms in self._rows("SELECT * FROM losses"):
-            found.setdefault(Month.parse(month), {})[name] = Loss(bool(gone), bool(users), grain_ms, since_ms)
+        sql = "SELECT month, type, gone, users, grain_ms, since_ms, source FROM losses"
+        for month, name, gone, users, grain_ms, since_ms, source in self._rows(sql):
+            loss = Loss(bool(gone), bool(users), grain_ms, since_ms, bool(source))
+            found.setdefault(Month.parse(month), {})[name] = loss
         return dict(found)
 
     def become(
@@ -149,6 +151,8 @@ class CatalogRecords(Records):
             kept = self._coarsened(info.month, claimed) if claimed else self._kept
             names = [(name,) for name in sources]
             self._catalog.connection.executemany("UPDATE sources SET dropped = 1 WHERE name = ?", names)
+        if claimed:
+            self._catalog.checkpoint()  # what was taken away is not left in the log
         self._kept = kept
         if lost is not None:
             self._losses = {**self._losses, info.month: dict(lost)}
@@ -167,8 +171,11 @@ class CatalogRecords(Records):
         if lost is not None:
             month, connection = str(info.month), self._catalog.connection
             connection.execute("DELETE FROM losses WHERE month = ?", (month,))
-            rows = [(month, name, loss.gone, loss.users, loss.grain_ms, loss.since_ms) for name, loss in lost.items()]
-            connection.executemany("INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?)", rows)
+            rows = [
+                (month, name, loss.gone, loss.users, loss.grain_ms, loss.since_ms, loss.source)
+                for name, loss in lost.items()
+            ]
+            connection.executemany("INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     # The clock
 

@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS losses (
   users INTEGER NOT NULL,       -- 1: distinct users are not those of the rows
   grain_ms INTEGER NOT NULL,    -- times are rounded to this; 0: they are not
   since_ms INTEGER NOT NULL,
+  source INTEGER NOT NULL DEFAULT 0, -- 1: sources are not those of the rows
   PRIMARY KEY (month, type)
 ) STRICT, WITHOUT ROWID;
 """

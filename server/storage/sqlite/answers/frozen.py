@@ -141,8 +141,9 @@ class FrozenMonths:
         def size(found: Mapping[str, Sequence[Cell]]) -> int:
             return CELL_BYTES * sum(map(len, found.values()))
 
-        # Types may be frozen one after the other: with each there is more.
-        held = self._held.get(("frozen cells", month, len(self.kept()[month].details)), load, size)
+        # Types may be frozen one after the other: with each there is more. And what is coarse is less.
+        key = ("frozen cells", month, len(self.kept()[month].details), tuple(sorted(share.k.items())))
+        held = self._held.get(key, load, size)
         cells = [(name, cell) for name in sorted(names) for cell in share.among(held.get(name, ()))]
         read.frozen += len(cells)
         return cells
