@@ -85,6 +85,8 @@ def test_what_is_taken_away_is_out_of_the_tables(store: SqliteStore) -> None:
     assert catalog(store, "SELECT DISTINCT zones, sources FROM frozen_types") == [('["UTC"]', "[]")]
     counted = frozen_numbers.counts(partial(catalog, store), NOVEMBER, "opened")
     assert len(counted.events) == 0
+    files = [store._layout.catalog, Path(f"{store._layout.catalog}-wal")]  # noqa: SLF001  # where they are
+    assert [file for file in files if b"Europe/Berlin" in file.read_bytes()] == []
     store.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from retention.chain import EMPTY, Deed, Head, Record, append
 from retention.facts import Copy, CopyKind
 from retention.hold import Hold
 from retention.month import Month
+from server.errors import Unavailable
 from server.frozen import Frozen, KeptMonths, coarsened, joined
 from server.model import MonthInfo
 from server.rewriting import Claimed, Loss, Losses
@@ -151,11 +153,14 @@ class CatalogRecords(Records):
             kept = self._coarsened(info.month, claimed) if claimed else self._kept
             names = [(name,) for name in sources]
             self._catalog.connection.executemany("UPDATE sources SET dropped = 1 WHERE name = ?", names)
-        if claimed:
-            self._catalog.checkpoint()  # what was taken away is not left in the log
         self._kept = kept
         if lost is not None:
             self._losses = {**self._losses, info.month: dict(lost)}
+
+    def clear_log(self) -> None:
+        """What was taken away is not left in the log of the catalog. If somebody reads right now, that is for later."""
+        with suppress(Unavailable):
+            self._catalog.checkpoint()
 
     def _coarsened(self, month: Month, claimed: Claimed) -> KeptMonths:
         known = self._kept.get(month)

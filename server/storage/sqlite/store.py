@@ -307,7 +307,10 @@ class SqliteStore(Store):
         return dropped
 
     def adopt(self, made: Rebuilt | Rewritten, deed: Deed | None = None) -> MonthInfo:
-        return self._rotation.adopt(made, deed)
+        adopted = self._rotation.adopt(made, deed)
+        if isinstance(made, Rewritten) and made.anonymous:
+            self._records.clear_log()
+        return adopted
 
     def _set(
         self,
