@@ -91,7 +91,7 @@ Reported numbers (totals by type and month stay as they are):
   distinct users come from the frozen numbers, at their grains
   questions about one user are refused if these events are in question; lists do not find them
   questions about a session do not find these events
-  questions about a source find these events in plain counts only
+  plain counts by source come from the frozen numbers; else questions about a source miss these events
   questions about tags find only those that the profile keeps
   questions about metadata find only the keys that the profile keeps
   questions about a changed row do not find these events
