@@ -51,8 +51,6 @@ class _OnDemand(Mapping[str, Any]):
     """The commands by name, in the order of the help; their modules are imported when they are looked up."""
 
     def __getitem__(self, name: str) -> Any:
-        if name not in PLACES:
-            raise KeyError(name)
         return _command(name)
 
     def __iter__(self) -> Iterator[str]:
