@@ -126,6 +126,10 @@ def test_a_question_that_runs_meanwhile_is_decided_again(store: SqliteStore, mon
             ask(reader, Question((EVENTS,), (QUARTERLY,), OPENED))
         told = chain(repeat(fine, 9), repeat(store.records.frozen))
         assert len(ask(reader, Question((EVENTS, USERS), (WEEKLY,), OPENED))) == 5
+        # What is coarse is in memory by now: it is not for who decided by what was fine.
+        told = chain(repeat(fine, 9), repeat(store.records.frozen))
+        with pytest.raises(Precondition, match="nor their frozen numbers"):
+            ask(reader, Question((EVENTS, USERS), (Bucket(BucketUnit.DAY),), OPENED))
         monkeypatch.setattr(aggregate, "DECIDE_AGAIN_S", 0)
         told = repeat(fine)
         with pytest.raises(Unavailable) as refusal:
