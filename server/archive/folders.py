@@ -14,6 +14,7 @@ from typing import IO, Any
 from server.archive import extra
 from server.archive.places import DRAFTS
 from server.errors import Corrupt, TrackdError, Unavailable
+from server.write_out import written_out
 
 COPY_BYTES = 4 * 1024 * 1024
 
@@ -115,6 +116,7 @@ class LocalFolder(Folder):
             target = self._root / path
             _make(target.parent)
             file.flush()
+            written_out(file.fileno())
             os.fsync(file.fileno())
             # What is read back now comes from the disk.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -34,7 +34,8 @@ from server.storage.factory import open_store
 
 BATCH = 1_000
 DAY_MS = 86_400_000
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 40.0
+"""Longer than the half minute after which the kernel writes what nobody has synced: that belongs to both sides."""
 SETTLE_SECONDS = 2.0
 SLOW_MS = 100.0
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import pytest
+
 from retention.month import Month
 from server.model import EventFilter
-from server.question import Metric, MetricKind, Question
+from server.question import Field, FieldKind, Metric, MetricKind, Question
 from server.storage.contract import Store
+from server.storage.sqlite import forgetting
 from tests.support.answers import rows
 from tests.support.events import append, make_event, read
 from tests.support.homes import Home
@@ -39,6 +42,25 @@ def test_names_go_with_the_last_event(home: Home, store: Store) -> None:
         assert len(read(now, EventFilter(user_ids=("somebody-who-went",)))) == 1
         reader = now.reader()
         assert rows(reader.aggregate([users]).tables[0]) == [(3,)]
+        reader.close()
+
+
+def test_many_names_go_a_few_at_a_time(home: Home, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a dictionary that is read, and forgotten, in many pieces."""
+    monkeypatch.setattr(forgetting, "KEYS_AT_ONCE", 3)
+    monkeypatch.setattr(forgetting, "AT_ONCE", 2)
+    monkeypatch.setattr(forgetting, "PAUSE_S", 0.0)
+    append(store, *(make_event(number, "2025-10", user_id=f"user-{number}") for number in range(20)))
+    append(store, *(make_event(100 + number, user_id=f"user-{number}") for number in range(0, 20, 3)))
+    seal(store, OCTOBER)
+    store.drop(OCTOBER, {}, deed("drop"))
+    assert store.forget_names(here) == (13 if home.persists else 0)
+    users = Question((Metric(MetricKind.EVENTS),), (Field(FieldKind.USER),))
+    for now in now_and_later(home, store):
+        reader = now.reader()
+        assert [name for name, _events in rows(reader.aggregate([users]).tables[0])] == sorted(
+            f"user-{number}" for number in range(0, 20, 3)
+        )
         reader.close()
 
 

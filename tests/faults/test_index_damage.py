@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+import structlog
 
 from retention.month import Month
 from server.config import Storage
@@ -25,6 +26,7 @@ from server.storage.sqlite.index.file import IndexFile
 from server.storage.sqlite.store import SqliteStore
 from tests.support.answers import rows
 from tests.support.events import append, make_event, pages, positions
+from tests.support.retaining import deed, seal
 
 QUESTIONS = (
     Question((Metric(MetricKind.EVENTS), Metric(MetricKind.USERS)), (Bucket(BucketUnit.DAY), Field(FieldKind.TYPE))),
@@ -214,6 +216,16 @@ def test_an_index_that_is_left_alone_is_put_on_disk(tmp_path: Path, monkeypatch:
             time.sleep(0.05)
     finally:
         store.close()
+
+
+def test_nobody_looks_for_the_index_of_a_dropped_month(tmp_path: Path) -> None:
+    """It was not on disk yet when it went: that is worth no warning when the daemon ends."""
+    with structlog.testing.capture_logs() as logged, closing(open_store(tmp_path)) as store:
+        append(store, make_event(1, "2025-10"), make_event(2, "2025-11"))
+        assert store.settle()
+        seal(store, Month(2025, 10))
+        store.drop(Month(2025, 10), {}, deed("drop"))
+    assert [entry for entry in logged if entry["log_level"] != "info"] == []
 
 
 def unsynced(index: Path) -> str:

@@ -14,6 +14,8 @@ from server.storage.sqlite.schema import events_table
 
 WINDOW_ROWS = 8_192
 """Copied in one statement, in a hundredth of a second: beside events each window is a burst, with waits between."""
+WRITE_OUT_S = 2.0
+"""In so many seconds what is there of a draft is handed to the disk once."""
 CACHE_BYTES = 64 * 1024 * 1024
 
 
@@ -153,6 +155,7 @@ class Draft:
         with sqlite.translated(self.path):
             connection = apsw.Connection(str(self.path))
             try:
+                connection.pragma("synchronous", "off")
                 rows, first_ms, last_ms, last = connection.execute(
                     "SELECT count(*), min(timestamp_ms), max(timestamp_ms), coalesce(max(position), 0) "
                     f"FROM {self.events}"

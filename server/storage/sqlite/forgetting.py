@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from array import array
 from collections.abc import Iterable
 
+import apsw
+import numpy as np
 from pyroaring import BitMap
 
 from server.model import MonthInfo, MonthState
@@ -14,8 +18,12 @@ from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.numbers import UserKeys
 
 CACHE_BYTES = 1024 * 1024
-AT_ONCE = 5_000
+AT_ONCE = 1_000
 """Forgotten in one commit of the writer: some milliseconds."""
+PAUSE_S = 0.02
+"""Between two of them, for events."""
+KEYS_AT_ONCE = 10_000
+"""Read in one step: longer than half a millisecond nobody waits for the interpreter lock."""
 
 
 def forget_names(
@@ -33,7 +41,7 @@ def forget_names(
         with sqlite.translated(layout.catalog):
             connection = sqlite.open_reader(layout.catalog, cache_bytes=CACHE_BYTES)
             try:
-                known = BitMap(key for (key,) in connection.execute("SELECT key FROM users"))
+                known = _keys(connection)
             finally:
                 connection.close()
         unused = list(known - used)
@@ -41,6 +49,7 @@ def forget_names(
         for start in range(0, len(unused), AT_ONCE):
             part = unused[start : start + AT_ONCE]
             forgotten += on_writer(lambda part=part: users.forget(part))  # type: ignore[misc]
+            time.sleep(PAUSE_S)
         if forgotten:
             on_writer(catalog.checkpoint)  # what was erased is not left in the log
         return forgotten
@@ -53,6 +62,17 @@ def _users_of(layout: Layout, info: MonthInfo) -> BitMap:
     connection = sqlite.open_reader(path, cache_bytes=CACHE_BYTES, immutable=info.state is MonthState.SEALED)
     try:
         with sqlite.translated(path):
-            return BitMap(key for (key,) in connection.execute("SELECT key FROM users"))
+            return _keys(connection)
     finally:
         connection.close()
+
+
+def _keys(connection: apsw.Connection) -> BitMap:
+    """All keys of a table of users."""
+    sql = "SELECT string_agg(key, ' ') FROM (SELECT key FROM users WHERE key > ? ORDER BY key LIMIT ?)"
+    found, last = BitMap(), -1
+    while text := sqlite.first(connection, sql, (last, KEYS_AT_ONCE))[0]:
+        keys = np.fromstring(text, np.uint32, sep=" ")
+        found |= BitMap(array("I", keys.tobytes()))
+        last = int(keys[-1])
+    return found

@@ -20,11 +20,12 @@ from server.rewriting import Heard, nobody
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import steps
 from server.storage.sqlite.content_digest import digest_on_two_cores, read_alone
-from server.storage.sqlite.draft import Draft, Halves, removals_of
+from server.storage.sqlite.draft import WRITE_OUT_S, Draft, Halves, removals_of
 from server.storage.sqlite.index.derived import Derived
 from server.storage.sqlite.index.file import UNSYNCED
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.likeness import Likeness
+from server.write_out import WriteOut
 
 log = structlog.get_logger(__name__)
 
@@ -70,15 +71,16 @@ def build(layout: Layout, store_id: str, info: MonthInfo, state: MonthState, *, 
     with sqlite.translated(layout.months / str(month)):
         path = layout.draft(month, generation) / source.name
     steps.reached("drafted")
-    copy = Draft(path, source, info, state)
-    try:
-        copy.rows(halves.copied)
-        steps.reached("copied")
-        copy.finish()
-    finally:
-        copy.close()
-    steps.reached("indexed")
-    digest = _digest_of_likeness(path, source, info, copy.removals, halves)
+    with WriteOut(lambda: [path], WRITE_OUT_S):
+        copy = Draft(path, source, info, state)
+        try:
+            copy.rows(halves.copied)
+            steps.reached("copied")
+            copy.finish()
+        finally:
+            copy.close()
+        steps.reached("indexed")
+        digest = _digest_of_likeness(path, source, info, copy.removals, halves)
     return copy.describe(store_id, generation, digest)
 
 

@@ -22,12 +22,13 @@ from server.storage.sqlite import schema, steps
 from server.storage.sqlite.claim_check import claim_holds
 from server.storage.sqlite.content_digest import digest_on_two_cores
 from server.storage.sqlite.dealing import deal_positions
-from server.storage.sqlite.draft import Draft, Halves
+from server.storage.sqlite.draft import WRITE_OUT_S, Draft, Halves
 from server.storage.sqlite.held_rows import Marked, mark_held
 from server.storage.sqlite.layout import Layout
 from server.storage.sqlite.numbers import UserKeys
 from server.storage.treatment import DROPPED_SOURCE, PSEUDONYM_BYTES, PSEUDONYM_MARK, Treatments
 from server.time_buckets import DAY_MS
+from server.write_out import WriteOut
 
 WINDOW_POSITIONS = 8_192
 
@@ -99,17 +100,18 @@ def write(
         path = layout.draft(month, generation) / source.name
     steps.reached("drafted")
     halves = Halves(heard)
-    draft = _Rewriting(path, source, info, change, reserve, source_key)
-    try:
-        draft.prepare()
-        draft.rows(halves.copied)
-        steps.reached("copied")
-        draft.finish()
-        steps.reached("indexed")
-        checks, anonymous = draft.check()
-    finally:
-        draft.close()
-    digest = digest_on_two_cores(path, month, halves.read).hexdigest()
+    with WriteOut(lambda: [path], WRITE_OUT_S):
+        draft = _Rewriting(path, source, info, change, reserve, source_key)
+        try:
+            draft.prepare()
+            draft.rows(halves.copied)
+            steps.reached("copied")
+            draft.finish()
+            steps.reached("indexed")
+            checks, anonymous = draft.check()
+        finally:
+            draft.close()
+        digest = digest_on_two_cores(path, month, halves.read).hexdigest()
     return Rewritten(
         rebuilt=draft.describe(store_id, generation, digest),
         rows_before=draft.rows_before,

@@ -26,6 +26,7 @@ from server.storage.sqlite.index.reading import RunInfo
 from server.storage.sqlite.index.rows import Rows, TagStretch, distinct, joined
 from server.storage.sqlite.index.tail import BLOCK_ROWS, Tail, month_of
 from server.storage.sqlite.index.truth import Truth
+from server.write_out import WriteOut
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,9 @@ BLOCKS_AT_ONCE = 2
 """Full ones become one run: who is behind makes fewer of them, which are fewer to merge."""
 SYNC_AFTER_S = 60.0
 """An index that is left alone for so long is put on disk. By then the kernel has written nearly all of it by itself."""
+WRITE_OUT_S = 5.0
+"""In so many seconds each file that is not synced is handed to the disk once. More often, and a page that is written
+again soon would be written in vain; less often, and there is more in one go."""
 RETRY_S = 5.0
 
 
@@ -84,10 +88,12 @@ class Folder:
         self.removed: dict[Month, int] = {}
         """The generation of removals that the index of a month has applied: the writer purges the records up to it."""
         self._thread = threading.Thread(target=self._run, name="trackd-folder", daemon=True)
+        self._write_out = WriteOut(self._open.unsynced_files, WRITE_OUT_S)
 
     def start(self) -> None:
         """Begins to work."""
         self._thread.start()
+        self._write_out.start()
 
     def close(self) -> None:
         """Ends the thread after the step that it is in; what is not folded is found by the next start."""
@@ -95,6 +101,7 @@ class Folder:
         self._tail.work.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._write_out.close()
         self._open.close()
         self._truth.close()
 

@@ -109,6 +109,11 @@ class Indexes:
             return False
         return info is not None and file.path.parent == self._layout.generation(info.month, info.generation)
 
+    def has(self, month: Month) -> bool:
+        """False if a month has been dropped, and its index with it."""
+        info = self._month_info(month)
+        return info is not None and info.state is not MonthState.DROPPED
+
     def open(self, month: Month, removals_generation: Callable[[Month], int]) -> IndexFile:
         """The index of a month, for writing; a new one where there is none or none that can be used."""
         info = self._month_info(month)
@@ -217,7 +222,13 @@ class OpenIndexes:
     def unsynced(self, rest_s: float) -> list[Month]:
         """The months that were written to and then left alone for so long."""
         end_s = time.monotonic() - rest_s
+        for month in [month for month in self._written_s if not self._indexes.has(month)]:
+            del self._written_s[month]
         return [month for month, at_s in self._written_s.items() if at_s <= end_s]
+
+    def unsynced_files(self) -> list[Path]:
+        """From any thread: the files that are open and not on disk for sure."""
+        return [file.path for file in list(self._open.values()) if not file.synced]
 
     def sync(self, month: Month) -> None:
         """Puts an index on disk; if readers are in the way it goes on to be among the unsynced."""
