@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
+from server.errors import Internal
 from server.model import MonthInfo, MonthState, Rebuilt
 from server.rewriting import Heard
 from server.storage.sqlite import connection as sqlite
 from server.storage.sqlite import schema
 from server.storage.sqlite.schema import events_table
 
+T = TypeVar("T")
+
 WINDOW_ROWS = 8_192
 """Copied in one statement, in a hundredth of a second: beside events each window is a burst, with waits between."""
 WRITE_OUT_S = 2.0
 """In so many seconds what is there of a draft is handed to the disk once."""
+INTERRUPT_S = 0.05
 CACHE_BYTES = 64 * 1024 * 1024
 
 
@@ -102,23 +110,17 @@ class Draft:
         changes, columns = schema.changes_table(self.month), ", ".join(schema.CHANGE_COLUMNS)
         self.connection.execute(f"INSERT INTO main.{changes} SELECT {columns} FROM source.{changes} ORDER BY position")
 
-    def finish(self) -> None:
-        """Copies the changes, builds the indexes and takes over the dictionary rows that are used."""
+    def take_over(self) -> None:
+        """Copies the changes, and the dictionary rows that are used."""
         with sqlite.translated(self.path):
             self.changes()
-            if self.state is MonthState.SEALED:
-                self._index()
-                self._count()
             for table in ("types", "sources"):
                 self.connection.execute(
                     f"INSERT OR IGNORE INTO main.{table} SELECT key, name FROM source.{table} ORDER BY key"
                 )
-            # Only those that still have events here: names are personal data.
-            used = f"EXISTS (SELECT 1 FROM main.{self.events} e WHERE e.user = u.key)"
-            if self.state is not MonthState.SEALED:  # no index to look them up in
-                used = f"u.key IN (SELECT user FROM main.{self.events})"
             self.connection.execute(
-                f"INSERT OR IGNORE INTO main.users SELECT u.key, u.name FROM source.users u WHERE {used} ORDER BY u.key"
+                f"INSERT OR IGNORE INTO main.users SELECT u.key, u.name FROM source.users u WHERE {self.used()} "
+                "ORDER BY u.key"
             )
             # Of events that are not here any more, too: their positions are not given again, and the head never falls.
             self._last_position = self.connection.execute(
@@ -126,29 +128,70 @@ class Draft:
                 f"coalesce((SELECT max(position) FROM source.{self.events}), 0))"
             ).get
 
-    def _index(self) -> None:
-        """Builds the indexes, on a connection of its own that sorts as schema.SORT_CACHE_BYTES says."""
-        self.connection.pragma("main.locking_mode", "normal")
-        sqlite.first(self.connection, "SELECT count(*) FROM main.about")  # the lock goes with the next read
-        connection = apsw.Connection(str(self.path))
-        try:
-            for name, value in (
-                ("journal_mode", "off"),
-                ("synchronous", "off"),
-                ("cache_size", -schema.SORT_CACHE_BYTES // 1024),
-                ("temp_store", "file"),
-            ):
-                connection.pragma(name, value)
-            connection.execute(schema.sealed_indexes(self.month))
-        finally:
-            connection.close()
+    def used(self) -> str:
+        """Which users (`u`) still have events here: names of others are personal data that nobody needs.
 
-    def _count(self) -> None:
-        """How many rows there are by type and form. Where all are as they were sent the index of types tells."""
-        sql = f"SELECT type, 0, count(*) FROM main.{self.events} GROUP BY type"
+        Nearly all of them have, as long as nobody was erased; then `_forget_unused` finds the others with an index.
+        """
+        if self.state is MonthState.SEALED and not self.removals:
+            return "1"
+        return f"u.key IN (SELECT user FROM main.{self.events})"
+
+    def indexed_beside(self, work: Callable[[], T]) -> T:
+        """What `work` gives back, which only reads the file, while a thread builds the indexes of a sealed one.
+
+        Meanwhile the file has a write-ahead log, so that neither waits for the other.
+        """
+        if self.state is not MonthState.SEALED:
+            return work()
+        with sqlite.translated(self.path):
+            self._log("wal")
+            connection = apsw.Connection(str(self.path))
+            with closing(connection), ThreadPoolExecutor(1, thread_name_prefix="trackd-index") as thread:
+                indexing = thread.submit(self._index, connection)
+                try:
+                    result = work()
+                except BaseException:
+                    while not indexing.done():  # it may just be about to begin a statement
+                        connection.interrupt()
+                        wait([indexing], INTERRUPT_S)
+                    raise
+                indexing.result()
+            self._forget_unused()
+            self._log("delete")
+        return result
+
+    def _log(self, mode: str) -> None:
+        connection = self.connection
+        connection.pragma("main.locking_mode", "normal")
+        sqlite.first(connection, "SELECT count(*) FROM main.about")  # the lock goes with the next read
+        if connection.execute(f"PRAGMA main.journal_mode = {mode}").get != mode:
+            raise Internal("DRAFT_IN_USE", f"{self.path.name} is read by somebody", hint="report this; run it again")
+
+    def _index(self, connection: apsw.Connection) -> None:
+        """On a connection of its own, that sorts as schema.SORT_CACHE_BYTES says."""
+        for name, value in (
+            ("synchronous", "off"),
+            ("wal_autocheckpoint", 0),
+            ("cache_size", -schema.SORT_CACHE_BYTES // 1024),
+            ("temp_store", "file"),
+        ):
+            connection.pragma(name, value)
+        connection.execute(schema.sealed_indexes(self.month))
+        connection.execute(f"INSERT INTO main.stocks {self.stocks()}")
+
+    def _forget_unused(self) -> None:
+        """An event that was there already, of another user, has left a name."""
+        self.connection.execute("PRAGMA main.secure_delete = on")
+        self.connection.execute(
+            f"DELETE FROM main.users WHERE NOT EXISTS (SELECT 1 FROM main.{self.events} e WHERE e.user = users.key)"
+        )
+
+    def stocks(self) -> str:
+        """A statement for how many rows there are by type and form. If all are as they were sent an index tells."""
         if self.connection.execute("SELECT 1 FROM main.forms").get:
-            sql = f"SELECT type, form, count(*) FROM main.{self.events} NOT INDEXED GROUP BY type, form"
-        self.connection.execute(f"INSERT INTO main.stocks {sql}")
+            return f"SELECT type, form, count(*) FROM main.{self.events} NOT INDEXED GROUP BY type, form"
+        return f"SELECT type, 0, count(*) FROM main.{self.events} GROUP BY type"
 
     def describe(self, store_id: str, generation: int, digest: str) -> Rebuilt:
         """Writes into the file what it is."""

@@ -76,11 +76,11 @@ def build(layout: Layout, store_id: str, info: MonthInfo, state: MonthState, *, 
         try:
             copy.rows(halves.copied)
             steps.reached("copied")
-            copy.finish()
+            copy.take_over()
+            digest = copy.indexed_beside(lambda: _digest_of_likeness(path, source, info, copy.removals, halves))
         finally:
             copy.close()
         steps.reached("indexed")
-        digest = _digest_of_likeness(path, source, info, copy.removals, halves)
     return copy.describe(store_id, generation, digest)
 
 

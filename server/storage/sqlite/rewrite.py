@@ -106,12 +106,12 @@ def write(
             draft.prepare()
             draft.rows(halves.copied)
             steps.reached("copied")
-            draft.finish()
+            draft.take_over()
+            digest = draft.indexed_beside(lambda: digest_on_two_cores(path, month, halves.read).hexdigest())
             steps.reached("indexed")
             checks, anonymous = draft.check()
         finally:
             draft.close()
-        digest = digest_on_two_cores(path, month, halves.read).hexdigest()
     return Rewritten(
         rebuilt=draft.describe(store_id, generation, digest),
         rows_before=draft.rows_before,
@@ -147,7 +147,7 @@ class _Rewriting(Draft):
         self._rules = Treatments(change.profile) if change.profile else None
         self._form = 0
         self._source_key = 0
-        self.rows_before = self.treated = 0
+        self.rows_before = self.treated = self._kept = 0
         self.marked = Marked("0")
 
     def prepare(self) -> None:
@@ -225,7 +225,8 @@ class _Rewriting(Draft):
                     self.connection.execute(sql, (low, low + WINDOW_POSITIONS - 1))
                     done[number] += self.connection.changes()
                 heard(sum(done))
-        self.treated = self.rows_before - done[0]
+        self._kept = done[0]
+        self.treated = self.rows_before - self._kept
 
     def _treating(self, rules: Treatments, columns: str) -> str:
         day = f"e.timestamp_ms / {DAY_MS}"
@@ -280,6 +281,20 @@ class _Rewriting(Draft):
         self.connection.execute(
             f"INSERT INTO main.{changes} ({columns}) SELECT {wanted} {joined} {dealt} WHERE {self.marked.mine}"
         )
+
+    # Names and numbers
+
+    def used(self) -> str:
+        """See Draft."""
+        if self._rules is not None and not self._kept and self._rules.rule("user_id").treatment is not Treatment.KEEP:
+            return "0"
+        return f"u.key IN (SELECT user FROM main.{self.events})"
+
+    def stocks(self) -> str:
+        """See Draft."""
+        if self._rules is not None and not self._kept:
+            return f"SELECT type, {self._form}, count(*) FROM main.{self.events} GROUP BY type"
+        return super().stocks()
 
     # Checks
 
