@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from server.errors import TrackdError
 from server.model import MonthState, Outcome
 from server.storage.contract import Store
 from server.storage.sqlite import schema
+from server.storage.sqlite.draft import Draft
 from tests.support.archives import OCTOBER, stored_in, varied
 from tests.support.events import append, make_event
 from tests.support.retaining import seal
@@ -71,6 +74,24 @@ def test_an_index_that_cannot_be_built(filled: Store, monkeypatch: pytest.Monkey
         filled.rebuild(OCTOBER, MonthState.SEALED)
     monkeypatch.undo()
     assert filled.rebuild(OCTOBER, MonthState.SEALED).rows == len(varied())
+
+
+def test_a_lock_is_waited_for(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads open the file at the same moment, and the first of them locks its log while it has a look."""
+    log, timers = Draft.journal, []
+
+    def log_and_lock(draft: Draft, mode: str) -> None:
+        log(draft, mode)
+        if mode == "wal":
+            other = apsw.Connection(str(draft.path))  # locks of another library are not seen in the same process
+            other.execute("BEGIN IMMEDIATE")
+            timers.append(threading.Timer(0.3, other.close))
+            timers[0].start()
+
+    filled.fence(OCTOBER)
+    monkeypatch.setattr(Draft, "journal", log_and_lock)
+    assert filled.rebuild(OCTOBER, MonthState.SEALED).rows == len(varied())
+    timers[0].join()
 
 
 def test_who_stops_it_does_not_wait_for_the_index(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:

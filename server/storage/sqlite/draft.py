@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import apsw
 
-from server.errors import Internal
 from server.model import MonthInfo, MonthState, Rebuilt
 from server.rewriting import Heard
 from server.storage.sqlite import connection as sqlite
@@ -145,8 +144,9 @@ class Draft:
         if self.state is not MonthState.SEALED:
             return work()
         with sqlite.translated(self.path):
-            self._log("wal")
+            self.journal("wal")
             connection = apsw.Connection(str(self.path))
+            connection.set_busy_timeout(sqlite.BUSY_TIMEOUT_MS)  # the first who reads a log locks it for a moment
             with closing(connection), ThreadPoolExecutor(1, thread_name_prefix="trackd-index") as thread:
                 indexing = thread.submit(self._index, connection)
                 try:
@@ -158,15 +158,16 @@ class Draft:
                     raise
                 indexing.result()
             self._forget_unused()
-            self._log("delete")
+            self.journal("delete")
         return result
 
-    def _log(self, mode: str) -> None:
+    def journal(self, mode: str) -> None:
+        """Gives the file another kind of log: `wal` for a while, `delete` for good."""
         connection = self.connection
         connection.pragma("main.locking_mode", "normal")
         sqlite.first(connection, "SELECT count(*) FROM main.about")  # the lock goes with the next read
         if connection.execute(f"PRAGMA main.journal_mode = {mode}").get != mode:
-            raise Internal("DRAFT_IN_USE", f"{self.path.name} is read by somebody", hint="report this; run it again")
+            raise apsw.BusyError(f"somebody reads {self.path}")
 
     def _index(self, connection: apsw.Connection) -> None:
         """On a connection of its own, that sorts as schema.SORT_CACHE_BYTES says."""
