@@ -82,7 +82,10 @@ def _slices(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
                 wanted[status.st_dev, status.st_ino] = status.st_size
     if not wanted:
         return
-    for link in list(_DESCRIPTORS.iterdir()):
+    links: list[Path] = []
+    with suppress(OSError):  # this process may have no descriptor left to look with
+        links += _DESCRIPTORS.iterdir()
+    for link in links:
         descriptor = int(link.name)
         with suppress(OSError):  # closed meanwhile
             status = os.fstat(descriptor)

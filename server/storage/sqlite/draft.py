@@ -23,6 +23,7 @@ WINDOW_ROWS = 8_192
 WRITE_OUT_S = 2.0
 """In so many seconds what is there of a draft is handed to the disk once."""
 INTERRUPT_S = 0.05
+"""So often whoever builds indexes is told to stop, until it has."""
 CACHE_BYTES = 64 * 1024 * 1024
 
 
@@ -61,6 +62,7 @@ class Draft:
         self.state = state
         self.month = info.month
         self.events = events_table(info.month)
+        self.has_events = f"u.key IN (SELECT user FROM main.{self.events})"
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         with sqlite.translated(path):
             self.connection = apsw.Connection(str(path), flags=flags)
@@ -134,7 +136,7 @@ class Draft:
         """
         if self.state is MonthState.SEALED and not self.removals:
             return "1"
-        return f"u.key IN (SELECT user FROM main.{self.events})"
+        return self.has_events
 
     def indexed_beside(self, work: Callable[[], T]) -> T:
         """What `work` gives back, which only reads the file, while a thread builds the indexes of a sealed one.

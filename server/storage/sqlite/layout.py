@@ -26,7 +26,7 @@ _INDEX = re.compile(r"index-(\d{4,})\.db")
 _DRAFT = ".draft"
 
 REMOVAL_STEP_BYTES = 8 * 1024 * 1024
-"""Freed at once: where the file system discards what it frees, fsyncs wait for that, after 64 MiB for 0.1 s."""
+"""Freed at once, in some milliseconds where the file system discards what it frees."""
 
 
 class Layout:

@@ -288,7 +288,7 @@ class _Rewriting(Draft):
         """See Draft."""
         if self._rules is not None and not self._kept and self._rules.rule("user_id").treatment is not Treatment.KEEP:
             return "0"
-        return f"u.key IN (SELECT user FROM main.{self.events})"
+        return self.has_events
 
     def stocks(self) -> str:
         """See Draft."""
